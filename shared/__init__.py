@@ -1,0 +1,1 @@
+"""What both programs share: words, rows, wire. It knows neither of them."""

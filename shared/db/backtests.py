@@ -1,0 +1,169 @@
+"""Jobs and what backtest runs leave behind."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from shared.db.base import Base, Json, JsonList, Recorded, Serial, one_of
+
+
+class JobRow(Base):
+    """Long work asked for once. Inserted by the console and CLI; afterwards written by the current attempt
+    and by `clock`.
+
+    `request_key` makes a double click one job. `result` holds ids to link to ({"run_id": 218}).
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        one_of("state", "queued", "running", "done", "failed", "cancelled"),
+        sa.Index(None, "created_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    title: Mapped[str]
+    arguments: Mapped[Json]
+    request_key: Mapped[str | None] = mapped_column(unique=True)
+    state: Mapped[str] = mapped_column(default="queued", server_default="queued")
+    attempt: Mapped[int] = mapped_column(default=0, server_default="0")
+    max_attempts: Mapped[int] = mapped_column(default=2, server_default="2")
+    progress: Mapped[float] = mapped_column(sa.Double, default=0.0, server_default="0")
+    progress_text: Mapped[str] = mapped_column(default="", server_default="")
+    cancel_requested_at: Mapped[datetime | None]
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    error: Mapped[str | None]
+    requested_by: Mapped[str] = mapped_column(default="", server_default="")
+    created_at: Mapped[Recorded]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class JobAttemptRow(Base):
+    """One try at a job by one worker. Its heartbeat stopping is its death. Written by the worker and `clock`."""
+
+    __tablename__ = "job_attempts"
+
+    job_id: Mapped[UUID] = mapped_column(sa.ForeignKey("jobs.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    worker: Mapped[str] = mapped_column(default="", server_default="")
+    enqueued_at: Mapped[Recorded]
+    started_at: Mapped[datetime | None]
+    heartbeat_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    error: Mapped[str | None]
+
+
+class RunRow(Base):
+    """One backtest: what was asked, which code and data answered, and the numbers. Written by its job.
+
+    `metrics` is {name: {"value": float|null, "reason": str, "n": int, "how": str}}; `options` holds
+    capital, costs, sizing and risk policy; `inputs` as in strategies, with `source` and data hash.
+    """
+
+    __tablename__ = "runs"
+
+    id: Mapped[Serial]
+    job_id: Mapped[UUID | None] = mapped_column(sa.ForeignKey("jobs.id"), unique=True)
+    strategy_type: Mapped[str]
+    code_hash: Mapped[str] = mapped_column(sa.ForeignKey("strategy_code.hash"))
+    parameters: Mapped[Json]
+    inputs: Mapped[Json]
+    options: Mapped[Json]
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+    bars: Mapped[int]
+    engine: Mapped[str]
+    elapsed_seconds: Mapped[float] = mapped_column(sa.Double)
+    metrics: Mapped[Json]
+    digest: Mapped[str]
+    simulated: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
+    requested_by: Mapped[str] = mapped_column(default="", server_default="")
+    created_at: Mapped[Recorded]
+
+
+class RunTradeRow(Base):
+    """One round trip of a run: from flat to flat in one instrument. Open ones have no exit. Written by its job."""
+
+    __tablename__ = "run_trades"
+
+    run_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True)
+    instrument_id: Mapped[int] = mapped_column(sa.ForeignKey("instruments.id"))
+    side: Mapped[str]
+    quantity: Mapped[Decimal]
+    entry_at: Mapped[datetime]
+    entry_price: Mapped[Decimal]
+    exit_at: Mapped[datetime | None]
+    exit_price: Mapped[Decimal | None]
+    fees: Mapped[Decimal]
+    pnl: Mapped[Decimal]
+    return_fraction: Mapped[float] = mapped_column(sa.Double)
+    bars_held: Mapped[int]
+    exit_reason: Mapped[str]
+    tag: Mapped[str] = mapped_column(default="", server_default="")
+
+
+class RunFillRow(Base):
+    """One fill of a run. Written by its job."""
+
+    __tablename__ = "run_fills"
+
+    run_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True)
+    instrument_id: Mapped[int] = mapped_column(sa.ForeignKey("instruments.id"))
+    side: Mapped[str]
+    leg: Mapped[str]
+    quantity: Mapped[Decimal]
+    price: Mapped[Decimal]
+    fee: Mapped[Decimal]
+    filled_at: Mapped[datetime]
+
+
+class RunDecisionRow(Base):
+    """One decision of a run, with its checks. Written by its job."""
+
+    __tablename__ = "run_decisions"
+    __table_args__ = (sa.Index(None, "run_id", "outcome", "number"),)
+
+    run_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True)
+    instrument_id: Mapped[int] = mapped_column(sa.ForeignKey("instruments.id"))
+    decided_at: Mapped[datetime]
+    kind: Mapped[str]
+    target: Mapped[float | None] = mapped_column(sa.Double)
+    because: Mapped[str]
+    bar: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    checks: Mapped[JsonList]
+    steps: Mapped[JsonList]
+    outcome: Mapped[str]
+    reason: Mapped[str]
+
+
+class RunSeriesRow(Base):
+    """A column of a run as zlib-compressed little-endian bytes: `times` int64 ns, the rest float64. Written by its job.
+
+    Names: times, equity, exposure, and ledger (zlib-compressed JSON lines).
+    """
+
+    __tablename__ = "run_series"
+
+    run_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True
+    )
+    name: Mapped[str] = mapped_column(primary_key=True)
+    data: Mapped[bytes]

@@ -1,0 +1,1 @@
+"""The words of trading as plain data: no I/O, no clock, no framework."""

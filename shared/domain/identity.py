@@ -1,0 +1,27 @@
+"""Ids derived from what a thing is, so that deciding it again after a crash gives the same id."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID, uuid5
+
+_NAMESPACE = UUID("8c3f5a52-6d0e-5a0c-9b1e-6f1a2d4c7e90")
+
+
+def decision_id(
+    account: int, strategy: int, instrument: int, decided_at: datetime, kind: str
+) -> UUID:
+    """One decision of one strategy on one instrument at one moment."""
+    return uuid5(
+        _NAMESPACE, f"decision|{account}|{strategy}|{instrument}|{decided_at.isoformat()}|{kind}"
+    )
+
+
+def client_order_id(
+    account: int, strategy: int, instrument: int, decided_at: datetime, leg: str, attempt: int = 0
+) -> UUID:
+    """The id a venue hears. Deciding the same bar again conflicts in the database, not at the venue."""
+    return uuid5(
+        _NAMESPACE,
+        f"order|{account}|{strategy}|{instrument}|{decided_at.isoformat()}|{leg}|{attempt}",
+    )

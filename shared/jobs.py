@@ -1,0 +1,80 @@
+"""Long work, asked for by dotted name: the console imports no engine to have it done."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+QUEUE: Final = "jobs"
+HEARTBEAT_SECONDS: Final = 2
+SILENT_AFTER_SECONDS: Final = 15
+"""An attempt without a heartbeat for this long is dead: the job is tried again, or failed."""
+
+RUN_JOB: Final = "engine.jobs.run_attempt"
+"""The one function RQ is given: run_attempt(job_id: str, attempt: int)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BacktestRequest:
+    """One run. Amounts as decimal strings, times as ISO 8601 in UTC ("" for all there is).
+
+    `inputs`: {key: {"series_id": int, "trades": bool}}
+    `costs`: {"fee_rate": "0.001", "slippage": "0.0005"} as fractions
+    `sizing`: as `engine.sizing.Sizing` takes it; `risk_policy`: as `engine.risk.rules.policy_from` takes it
+    """
+
+    strategy_type: str
+    parameters: dict[str, Any]
+    inputs: dict[str, Any]
+    capital: str = "100000"
+    starts_at: str = ""
+    ends_at: str = ""
+    costs: dict[str, Any] = field(default_factory=dict)
+    sizing: dict[str, Any] = field(default_factory=dict)
+    risk_policy: dict[str, Any] = field(default_factory=dict)
+    code_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRequest:
+    """One uploaded or local file into one series. `path` is relative to the data folder's uploads.
+
+    `mapping`: the columns and date style the user has seen and confirmed ({} for what was detected).
+    """
+
+    path: str
+    file_name: str
+    symbol: str
+    interval: str
+    calendar: str = "24/7"
+    quote_asset: str = "USD"
+    asset_class: str = "stock"
+    timezone: str = "UTC"
+    mapping: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleDataRequest:
+    """The daily stock history that ships with the installation."""
+
+
+JobRequest = BacktestRequest | ImportRequest | SampleDataRequest
+
+KINDS: Final[dict[str, type]] = {
+    "backtest": BacktestRequest,
+    "import": ImportRequest,
+    "sample_data": SampleDataRequest,
+}
+
+
+def kind_of(request: JobRequest) -> str:
+    return next(kind for kind, type_ in KINDS.items() if type(request) is type_)
+
+
+def encode(request: JobRequest) -> dict[str, Any]:
+    return asdict(request)
+
+
+def decode(kind: str, arguments: dict[str, Any]) -> JobRequest:
+    """The request again; TypeError names a field nobody knows."""
+    return KINDS[kind](**arguments)  # type: ignore[no-any-return]
