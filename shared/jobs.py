@@ -54,15 +54,28 @@ class ImportRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class InspectRequest:
+    """What is in an uploaded file: columns, date style, interval, shown before it is imported.
+
+    The result is `engine.importing.detection.Detection` as JSON. `path` as in ImportRequest.
+    """
+
+    path: str
+    file_name: str
+    mapping: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class SampleDataRequest:
     """The daily stock history that ships with the installation."""
 
 
-JobRequest = BacktestRequest | ImportRequest | SampleDataRequest
+JobRequest = BacktestRequest | ImportRequest | InspectRequest | SampleDataRequest
 
 KINDS: Final[dict[str, type]] = {
     "backtest": BacktestRequest,
     "import": ImportRequest,
+    "inspect": InspectRequest,
     "sample_data": SampleDataRequest,
 }
 
