@@ -1,0 +1,1 @@
+"""Backtests: the same core over history, and the numbers it leaves."""
