@@ -115,6 +115,7 @@ def upgrade() -> None:
         sa.Column("token", sa.Uuid(), nullable=False),
         sa.Column("holder", sa.Text(), nullable=False),
         sa.Column("pid", sa.BigInteger(), nullable=False),
+        sa.Column("last_batch", sa.Uuid(), nullable=True),
         sa.Column(
             "acquired_at",
             sa.DateTime(timezone=True),

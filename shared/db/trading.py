@@ -368,7 +368,11 @@ class TradingStateRow(Base):
 
 
 class EngineLeaseRow(Base):
-    """Who may trade for a group, until when by the database's clock. Written by the engine that holds it."""
+    """Who may trade for a group, until when by the database's clock. Written by the engine that holds it.
+
+    `last_batch` is the newest commit of the holder's journal: after a cut connection it answers
+    whether that commit happened. Every release updates this row, so whoever locks it stops releases.
+    """
 
     __tablename__ = "engine_leases"
 
@@ -376,6 +380,7 @@ class EngineLeaseRow(Base):
     token: Mapped[UUID]
     holder: Mapped[str]
     pid: Mapped[int]
+    last_batch: Mapped[UUID | None]
     acquired_at: Mapped[Recorded]
     expires_at: Mapped[datetime]
 

@@ -1,0 +1,176 @@
+"""The core driven by a `for` loop over stored bars: the truth every faster path is held to."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+
+import numpy as np
+
+from engine.bars import Bars
+from engine.core import (
+    Action,
+    Booked,
+    Broken,
+    Cancel,
+    Decide,
+    Failed,
+    StrategyRun,
+    Submit,
+    TradingCore,
+)
+from engine.execution.paper import PaperBroker
+from engine.strategies.evaluation import Evaluation
+from shared.domain.decisions import Decision, Outcome
+from shared.domain.ledger import LedgerEntry
+
+Progress = Callable[[float], None]
+
+
+@dataclass(slots=True)
+class Record:
+    """What a replay leaves behind, in the order it happened.
+
+    times     int64[moments]    nanoseconds, closing times
+    equity    float64[moments]  marked, after the moment's fills
+    exposure  float64[moments]  value held as a fraction of equity
+    """
+
+    times: list[int] = field(default_factory=list)
+    equity: list[float] = field(default_factory=list)
+    exposure: list[float] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    fills: list[Booked] = field(default_factory=list)
+    ledger: list[LedgerEntry] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
+
+    def note(self, action: Action) -> None:
+        if isinstance(action, Booked):
+            self.fills.append(action)
+            self.ledger.extend(action.entries)
+        elif isinstance(action, Broken):
+            self.broken.append(action)
+        elif isinstance(action, Failed):
+            raise action.error
+
+
+def settle(
+    core: TradingCore, broker: PaperBroker, actions: Iterable[Action], at: datetime, record: Record
+) -> None:
+    """Carry actions out until none is left; every release is granted at once."""
+    left = deque(actions)
+    while left:
+        action = left.popleft()
+        record.note(action)
+        if isinstance(action, Decide):
+            record.decisions.append(action.decision)
+            if action.decision.outcome is Outcome.ORDERED:
+                left.extendleft(reversed(core.released(action.decision)))
+        elif isinstance(action, Submit):
+            left.extend(core.submitted(action.request, at))
+            for order_id, event in broker.submit(action.request, at):
+                left.extend(core.on_order_event(order_id, event))
+        elif isinstance(action, Cancel):
+            for order_id, event in broker.cancel(action.client_order_id, at, "replaced"):
+                left.extend(core.on_order_event(order_id, event))
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """The finest bars of one instrument: what fills and marks are taken from."""
+
+    bars: Bars
+    rows: Mapping[int, int]
+    closes: Sequence[float]
+
+
+def replay(
+    core: TradingCore,
+    broker: PaperBroker,
+    series: Mapping[tuple[int, int], Bars],
+    *,
+    starts_at: datetime | None = None,
+    progress: Progress | None = None,
+) -> Record:
+    """Run every strategy of `core` over `series` ({(instrument, interval): bars}).
+
+    Bars that closed at or before `starts_at` are history only: strategies see them, nothing is decided.
+    """
+    record = Record()
+    runs = [core.runs[key] for key in sorted(core.runs)]
+    clocks = [_begin(run, series) for run in runs]
+    prices = _finest(series)
+    times = np.unique(np.concatenate([bars.closed_at for bars in series.values()]))
+    if starts_at is not None:
+        times = times[times > _nanoseconds(starts_at)]
+    steps = max(1, len(times) // 200)
+    for number, now in enumerate(times.tolist()):
+        at = datetime.fromtimestamp(now // 1_000_000_000, UTC)
+        _moment(core, broker, runs, clocks, prices, now, at, record)
+        if progress is not None and number % steps == 0:
+            progress(number / len(times))
+    return record
+
+
+def _moment(
+    core: TradingCore,
+    broker: PaperBroker,
+    runs: Sequence[StrategyRun],
+    clocks: Sequence[Mapping[int, int]],
+    prices: Mapping[int, Prices],
+    now: int,
+    at: datetime,
+    record: Record,
+) -> None:
+    closing = [
+        (key, found, row)
+        for key, found in prices.items()
+        if (row := found.rows.get(now)) is not None
+    ]
+    if not broker.is_idle:
+        for order_id, event in broker.on_bars([found.bars.bar(row) for _, found, row in closing]):
+            settle(core, broker, core.on_order_event(order_id, event), at, record)
+    for instrument_id, found, row in closing:
+        core.portfolio.marks[instrument_id] = found.closes[row]
+    due = []
+    for run, clock in zip(runs, clocks, strict=True):
+        if (row := clock.get(now)) is not None:
+            run.row = row
+            due.append(run)
+    actions = core.on_moment(at, due)
+    if actions:
+        settle(core, broker, actions, at, record)
+    equity = float(core.equity) if core.equity is not None else float("nan")
+    record.times.append(now)
+    record.equity.append(equity)
+    cash = float(core.portfolio.cash)
+    record.exposure.append(0.0 if cash == equity else (equity - cash) / equity)
+
+
+def _begin(run: StrategyRun, series: Mapping[tuple[int, int], Bars]) -> dict[int, int]:
+    """Evaluate the strategy over all rows; its clock as {closing time: row}."""
+    bars = {bound.key: series[bound.instrument_id, bound.interval] for bound in run.inputs}
+    run.evaluation = Evaluation(run.strategy, run.inputs, bars)
+    return _rows(bars[run.evaluation.clock])
+
+
+def _finest(series: Mapping[tuple[int, int], Bars]) -> dict[int, Prices]:
+    finest: dict[int, tuple[int, Bars]] = {}
+    for (instrument_id, interval), bars in sorted(series.items()):
+        if instrument_id not in finest or interval < finest[instrument_id][0]:
+            finest[instrument_id] = (interval, bars)
+    return {
+        instrument_id: Prices(bars, _rows(bars), bars.close.tolist())
+        for instrument_id, (_, bars) in finest.items()
+    }
+
+
+def _rows(bars: Bars) -> dict[int, int]:
+    return dict(zip(bars.closed_at.tolist(), range(len(bars)), strict=True))
+
+
+def _nanoseconds(at: datetime) -> int:
+    return int(at.timestamp()) * 1_000_000_000 + at.microsecond * 1000

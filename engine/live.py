@@ -1,0 +1,358 @@
+"""The live shell of one account: the feed's events go through the core one turn at a time.
+
+A turn is: the core decides, the journal commits, released requests go to the broker, and what the
+broker says goes back to the core, until nothing is left. No turn begins before the last has ended,
+so a restart finds rows that agree with each other and goes on from the last moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from engine.bars import BarBuilder
+from engine.core import (
+    Action,
+    Booked,
+    Broken,
+    Cancel,
+    Decide,
+    Failed,
+    OrderMoved,
+    StrategyRun,
+    Submit,
+    TradingCore,
+)
+from engine.journal import Batch, Journal, Snapshot, Told
+from engine.narrator import decided, filled, stopped_at_error
+from engine.ports import Broker, Feed
+from engine.strategies.evaluation import Window, needed_rows
+from shared.domain.decisions import Decision, Outcome
+from shared.domain.instruments import Instrument
+from shared.domain.market import Bar, Closed, MarketEvent, Quote, Tick
+
+log = structlog.get_logger()
+
+BASE_INTERVAL = 60
+SNAPSHOT_SECONDS = 5.0
+"""Machine time between equity snapshots, at the least."""
+
+
+@dataclass(slots=True)
+class Live:
+    """A strategy at work in this account, and its newest bars."""
+
+    run: StrategyRun
+    window: Window
+
+
+@dataclass(slots=True)
+class Pulse:
+    """What the status line says of an account."""
+
+    market_time: datetime | None = None
+    heard_at: float = 0.0
+    quotes: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+class AccountLoop:
+    """One account at work. Everything that changes it happens inside `turn_lock`."""
+
+    def __init__(
+        self,
+        account_id: int,
+        venue: str,
+        core: TradingCore,
+        broker: Broker,
+        feed: Feed,
+        journal: Journal,
+        journal_thread: ThreadPoolExecutor,
+        instruments: Mapping[int, Instrument],
+        *,
+        moment_at: datetime,
+        base_interval: int | None,
+        on_failure: Callable[[int, str], None],
+    ) -> None:
+        self.account_id = account_id
+        self.venue = venue
+        self.core = core
+        self.broker = broker
+        self.feed = feed
+        self.instruments = instruments
+        self.moment_at = moment_at
+        self.turn_lock = asyncio.Lock()
+        self.pulse = Pulse(market_time=moment_at)
+        self.live: dict[int, Live] = {}
+        self.deciding: int | None = None
+        self._journal = journal
+        self._thread = journal_thread
+        self._base_interval = base_interval
+        self._builders: dict[tuple[int, int], BarBuilder] = {}
+        self._arrived: list[Bar] = []
+        self._snapshot_due = 0.0
+        self._on_failure = on_failure
+        if base_interval is not None:
+            for instrument_id in instruments:
+                self._build(instrument_id, base_interval)
+
+    # The feed ---------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Trade until the market ends or we are cancelled."""
+        async for batch in self.feed.events():
+            async with self.turn_lock:
+                for event in batch:
+                    await self._hear(event)
+            self.pulse.heard_at = time.time()
+            await asyncio.sleep(0)
+
+    async def _hear(self, event: MarketEvent) -> None:
+        if isinstance(event, Quote):
+            await self._hear_quote(event)
+        elif isinstance(event, Tick):
+            for (instrument_id, _), builder in self._builders.items():
+                if instrument_id == event.instrument_id:
+                    builder.add(event)
+        elif isinstance(event, Bar):
+            self._arrived.append(event)
+        else:
+            await self._close(event)
+
+    async def _hear_quote(self, quote: Quote) -> None:
+        middle = float((quote.bid + quote.ask) / 2)
+        self.core.on_mark(quote.instrument_id, middle)
+        self.pulse.market_time = quote.quoted_at
+        self.pulse.quotes[quote.instrument_id] = {
+            "bid": str(quote.bid),
+            "ask": str(quote.ask),
+            "last": str((quote.bid + quote.ask) / 2),
+            "at": quote.quoted_at.isoformat(),
+        }
+        if self.broker.is_idle:
+            return
+        for order_id, event in self.broker.on_quote(quote):
+            await self.turn(self.core.on_order_event(order_id, event), quote.quoted_at)
+
+    async def _close(self, closed: Closed) -> None:
+        """One moment: all bars that close now, then fills, marks, exits and entries; one commit."""
+        if closed.at <= self.moment_at:
+            return
+        bars = self._closing(closed.at)
+        actions: list[Action] = []
+        if self.feed.matching == "bars" and not self.broker.is_idle:
+            for order_id, event in self.broker.on_bars(_finest(bars)):
+                actions.extend(self.core.on_order_event(order_id, event))
+        for bar in _finest(bars):
+            if self.feed.matching == "bars" or bar.instrument_id not in self.core.portfolio.marks:
+                self.core.on_mark(bar.instrument_id, bar.close)
+        due = self._due(bars)
+        actions.extend(self.core.on_moment(closed.at, [live.run for live in due]))
+        batch = self._batch(closed.at)
+        if self._base_interval is not None:
+            batch.bars = [bar for bar in bars if not bar.filled]
+        batch.moment_at = closed.at
+        batch.peak = self.core.portfolio.peak
+        batch.trails = list(self.broker.trails())
+        batch.states = {live.run.id: live.run.state() for live in due}
+        batch.snapshot = self._snapshot(closed.at)
+        await self.turn(actions, closed.at, batch)
+        self.moment_at = closed.at
+        self.pulse.market_time = closed.at
+
+    def _closing(self, at: datetime) -> list[Bar]:
+        """All bars that close at `at`: built from ticks, or arrived as bars."""
+        if self._base_interval is None:
+            bars, self._arrived = self._arrived, []
+            return sorted(bars, key=lambda bar: (bar.instrument_id, bar.interval))
+        seconds = int(at.timestamp())
+        built = [
+            builder.close(at)
+            for (_, interval), builder in sorted(self._builders.items())
+            if seconds % interval == 0
+        ]
+        return [bar for bar in built if bar is not None]
+
+    def _due(self, bars: Iterable[Bar]) -> list[Live]:
+        """Strategies whose clock closed, evaluated; one that fails is stopped, the others go on."""
+        bars = list(bars)
+        due = []
+        for strategy_id, live in sorted(self.live.items()):
+            if live.run.stopping or not any([live.window.add(bar) for bar in bars]):
+                continue
+            self.deciding = strategy_id
+            try:
+                live.run.evaluation = live.window.evaluate()
+            except Exception as error:  # the user's code may fail in any way; only it stops
+                self._fail(strategy_id, error)
+                continue
+            finally:
+                self.deciding = None
+            live.run.row = len(live.run.evaluation) - 1
+            due.append(live)
+        return due
+
+    def _fail(self, strategy_id: int, error: Exception) -> None:
+        log.error("strategy.failed", strategy=strategy_id, error=repr(error))
+        self.live[strategy_id].run.stopping = True
+        self._on_failure(strategy_id, stopped_at_error(error))
+
+    def _snapshot(self, at: datetime) -> Snapshot | None:
+        now = time.monotonic()
+        if now < self._snapshot_due and at.time().isoformat() != "00:00:00":
+            return None
+        self._snapshot_due = now + SNAPSHOT_SECONDS
+        portfolio = self.core.portfolio
+        holdings = []
+        for instrument_id, instrument in sorted(self.instruments.items()):
+            quantity = portfolio.held(instrument_id)
+            if quantity == 0:
+                continue
+            mark = portfolio.marks.get(instrument_id)
+            holdings.append(
+                {
+                    "asset": instrument.base_asset,
+                    "instrument_id": instrument_id,
+                    "quantity": str(quantity),
+                    "mark": None if mark is None else repr(mark),
+                    "value": None if mark is None else str(quantity * Decimal(repr(mark))),
+                }
+            )
+        return Snapshot(at, portfolio.equity(), portfolio.cash, holdings)
+
+    # Turns ------------------------------------------------------------------------------
+
+    def _batch(self, at: datetime) -> Batch:
+        return Batch(self.account_id, self.venue, at)
+
+    async def turn(
+        self, actions: Iterable[Action], at: datetime, batch: Batch | None = None
+    ) -> list[Decision]:
+        """Journal and carry out actions until none is left; the decisions as they ended."""
+        batch = batch or self._batch(at)
+        left = deque(actions)
+        ended: list[Decision] = []
+        while True:
+            self._carry_out(left, at, batch)
+            if batch.is_empty:
+                return ended
+            refused = await self._commit(batch)
+            for decision in batch.decisions:
+                if why := refused.get(decision.id):
+                    if decision.outcome is Outcome.ORDERED:
+                        decision = self.core.refused(decision, why)
+                elif decision.outcome is Outcome.ORDERED:
+                    left.extend(self.core.released(decision))
+                ended.append(decision)
+            batch = self._batch(at)
+
+    def _carry_out(self, left: deque[Action], at: datetime, batch: Batch) -> None:
+        """Everything that needs no commit of its own; decisions wait in the batch for theirs."""
+        while left:
+            action = left.popleft()
+            if isinstance(action, Decide):
+                batch.decisions.append(action.decision)
+                if told := decided(
+                    action.decision, self._names(action.decision.strategy_id), self.instruments
+                ):
+                    batch.told.append(told)
+            elif isinstance(action, Submit):
+                left.extend(self.core.submitted(action.request, at))
+                for order_id, event in self.broker.submit(action.request, at):
+                    left.extend(self.core.on_order_event(order_id, event))
+            elif isinstance(action, Cancel):
+                for order_id, event in self.broker.cancel(action.client_order_id, at):
+                    left.extend(self.core.on_order_event(order_id, event))
+            elif isinstance(action, OrderMoved):
+                batch.moves.append(action)
+            elif isinstance(action, Booked):
+                batch.booked.append(action)
+                batch.told.append(
+                    filled(action, self._names(action.fill.strategy_id), self.instruments)
+                )
+            elif isinstance(action, Broken):
+                batch.broken.append(action)
+            elif isinstance(action, Failed):
+                self._fail(action.strategy_id, action.error)
+
+    def _names(self, strategy_id: int) -> str:
+        run = self.core.runs.get(strategy_id)
+        return run.name if run is not None else ""
+
+    async def _commit(self, batch: Batch) -> dict[UUID, str]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._journal.commit, batch)
+
+    # Strategies -------------------------------------------------------------------------
+
+    def start(self, run: StrategyRun) -> None:
+        """Warm a strategy up from history and let it decide from the next moment on."""
+        for bound in run.inputs:
+            self._build(bound.instrument_id, bound.interval)
+        history = {}
+        count = needed_rows(run.strategy)
+        for bound in run.inputs:
+            history[bound.key] = self.feed.history(
+                bound.instrument_id, bound.interval, self.moment_at, count
+            )
+        live = Live(run, Window(run.strategy, run.inputs, history))
+        if len(live.window.bars[_clock(run)]):
+            live.run.evaluation = live.window.evaluate()
+            live.run.row = len(live.run.evaluation) - 1
+        for bound in run.inputs:
+            bars = live.window.bars[bound.key]
+            if len(bars) and bound.instrument_id not in self.core.portfolio.marks:
+                self.core.on_mark(bound.instrument_id, float(bars.close[-1]))
+        self.live[run.id] = live
+        self.core.start(run)
+
+    async def stop(self, strategy_id: int, *, flatten: bool, because: str) -> list[Decision]:
+        """Stop a strategy at once; the decisions that flattened it."""
+        at = max(self.feed.now(), self.moment_at)
+        actions = self.core.stop(strategy_id, at, flatten=flatten, because=because)
+        decisions = await self.turn(actions, at)
+        del self.live[strategy_id]
+        return decisions
+
+    async def say(self, told: Told) -> None:
+        batch = self._batch(self.moment_at)
+        batch.told.append(told)
+        await self.turn([], self.moment_at, batch)
+
+    def _build(self, instrument_id: int, interval: int) -> None:
+        """Build bars of this interval from ticks, the one under way included."""
+        if self._base_interval is None or (instrument_id, interval) in self._builders:
+            return
+        builder = BarBuilder(instrument_id, interval)
+        self._builders[instrument_id, interval] = builder
+        now = int(self.moment_at.timestamp())
+        began = self.moment_at - timedelta(seconds=now % interval)
+        # The bar before gives a quiet first interval its price.
+        before = self.feed.history(instrument_id, interval, began, 1)
+        if len(before):
+            builder.last_close = Decimal(repr(float(before.close[-1])))
+        for tick in self.feed.backlog(instrument_id, began, self.moment_at):
+            builder.add(tick)
+
+
+def _clock(run: StrategyRun) -> str:
+    return next(bound.key for bound in run.inputs if bound.trades)
+
+
+def _finest(bars: Iterable[Bar]) -> list[Bar]:
+    """One bar an instrument: the shortest interval among those that close together."""
+    found: dict[int, Bar] = {}
+    for bar in bars:
+        held = found.get(bar.instrument_id)
+        if held is None or bar.interval < held.interval:
+            found[bar.instrument_id] = bar
+    return [found[instrument_id] for instrument_id in sorted(found)]

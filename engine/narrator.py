@@ -1,0 +1,65 @@
+"""What happened, in a sentence a trader would say."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from engine.core import Booked
+from engine.journal import Told
+from shared.domain.decisions import Decision, Outcome
+from shared.domain.instruments import Instrument
+from shared.domain.orders import Leg
+
+_VERB = {
+    Leg.STOP_LOSS: "Stop hit",
+    Leg.TAKE_PROFIT: "Target hit",
+    Leg.TRAILING_STOP: "Trailing stop hit",
+}
+
+
+def decided(decision: Decision, name: str, instruments: Mapping[int, Instrument]) -> Told | None:
+    """A line for a decision that wanted something and did not get it, or gave an order."""
+    symbol = instruments[decision.instrument_id].symbol
+    link = f"/decisions/{decision.id}"
+    if decision.outcome is Outcome.DENIED:
+        failed = [check for check in decision.checks if not check.allowed]
+        why = "; ".join(check.text for check in failed)
+        text = f"Denied {symbol} for {name}: {why}"
+        return Told("decision.denied", "warning", text, link, decision.decided_at)
+    if decision.outcome is Outcome.ORDERED:
+        target = f"{decision.target:+.0%}" if decision.target else "flat"
+        text = f"Signal {symbol} {target} by {name}: {decision.because}"
+        return Told("decision.ordered", "info", text, link, decision.decided_at)
+    return None
+
+
+def filled(booked: Booked, name: str, instruments: Mapping[int, Instrument]) -> Told:
+    fill = booked.fill
+    symbol = instruments[fill.instrument_id].symbol
+    what = _VERB.get(booked.leg, "Filled")
+    text = (
+        f"{what}: {fill.side} {number(fill.quantity)} {symbol} at {number(fill.price)} for {name}"
+    )
+    severity = "good"
+    if booked.leg is not Leg.ENTRY:
+        gain = booked.realised - fill.fee
+        text += f", {gain:+,.2f} {fill.fee_asset}"
+        severity = "good" if gain >= 0 else "bad"
+    return Told("fill", severity, text, f"/books/orders/{fill.client_order_id}", fill.at)
+
+
+def number(value: Any) -> str:
+    """9.0900 as 9.09 and 1000 as 1000, never 1E+3."""
+    text = f"{Decimal(value):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def stopped_at_error(error: Exception) -> str:
+    """The line of the user's file that failed, and what it said."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = frames[-1] if frames else None
+    where = f" ({last.filename.rsplit('/', 1)[-1]}, line {last.lineno})" if last else ""
+    return f"{type(error).__name__}: {error}{where}"

@@ -1,0 +1,1 @@
+"""Risk: rules that read and answer, and act on nothing."""

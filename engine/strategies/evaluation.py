@@ -1,0 +1,203 @@
+"""A strategy's opinion at every row of some bars: computed once for a backtest, per moment when live."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+
+from engine.bars import Bars
+from engine.indicators import Column
+from engine.strategies.base import BaseStrategy, Features, Moment, aligned
+from shared.domain.market import Bar
+from shared.domain.signals import Entry, Exit, Limit, Signal, Stop
+
+NAN: Final = math.nan
+Holdings = Callable[[], tuple[Mapping[str, float], Mapping[str, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class BoundInput:
+    """An input of a strategy, bound to an instrument we know."""
+
+    key: str
+    instrument_id: int
+    symbol: str
+    interval: int
+    trades: bool
+
+
+class BadSignal(ValueError):
+    """A strategy said something that is no signal: which field, what, and what it should be."""
+
+
+class Evaluation:
+    """A strategy over `bars`: its columns on the clock's rows, and its signals there.
+
+    `targets[i][row]` is the array form's target of the i-th trading instrument, as plain floats.
+    """
+
+    __slots__ = ("_array", "bars", "clock", "columns", "inputs", "strategy", "targets", "traded")
+
+    def __init__(
+        self, strategy: BaseStrategy, inputs: Sequence[BoundInput], bars: Mapping[str, Bars]
+    ) -> None:
+        self.strategy = strategy
+        self.inputs = {bound.key: bound for bound in inputs}
+        self.bars = bars
+        self.clock = next(bound.key for bound in inputs if bound.trades)
+        self.traded = traded_inputs(inputs)
+        self.columns, closed_at = aligned(strategy, bars, self.clock)
+        self._array = None
+        self.targets: list[list[float]] = []
+        if strategy.is_array():
+            self._array = strategy.generate_signals(Features(self.columns, closed_at))
+            self.targets = self._checked_targets(len(closed_at))
+
+    def __len__(self) -> int:
+        return len(self.bars[self.clock])
+
+    def _checked_targets(self, rows: int) -> list[list[float]]:
+        assert self._array is not None
+        target = np.asarray(self._array.target, dtype=np.float64)
+        if target.ndim == 1:
+            target = target[:, None]
+        if target.shape != (rows, len(self.traded)):
+            raise BadSignal(
+                f"target has shape {target.shape}; give one row a moment and one column a trading "
+                f"instrument: {(rows, len(self.traded))}"
+            )
+        if np.isinf(target).any():
+            raise BadSignal("target holds an infinite value: give a fraction, or NaN to leave")
+        return [target[:, column].tolist() for column in range(target.shape[1])]
+
+    def signal(self, column: int, row: int) -> Signal:
+        """The array form's signal of one instrument at one row, in scalars."""
+        assert self._array is not None
+        target = self.targets[column][row]
+        return Signal(
+            instrument=self.traded[column].symbol,
+            target=None if math.isnan(target) else target,
+            entry=_scalar_entry(self._array.entry, row, column),
+            exits=tuple(_scalar_exit(exit_, row, column) for exit_ in self._array.exits),
+            tag=self._array.tag,
+        )
+
+    def scalar_signals(self, row: int, holdings: Holdings) -> list[Signal]:
+        """What the scalar form says at one row."""
+        said = self.strategy.generate_signal(self.moment(row, holdings))
+        if said is None:
+            return []
+        signals = [said] if isinstance(said, Signal) else list(_signals(said))
+        known = {bound.symbol for bound in self.traded}
+        for signal in signals:
+            if signal.instrument not in known:
+                raise BadSignal(
+                    f"signal for {signal.instrument!r}, which this strategy does not trade "
+                    f"(it trades {', '.join(sorted(known))})"
+                )
+            if signal.target is not None and not math.isfinite(signal.target):
+                raise BadSignal(f"signal for {signal.instrument}: target {signal.target}")
+        return signals
+
+    def moment(self, row: int, holdings: Holdings | None = None) -> Moment:
+        held, prices = holdings() if holdings else ({}, {})
+        return Moment(self.closed_at(row), row, self.columns, self.bars, held, prices)
+
+    def closed_at(self, row: int) -> datetime:
+        nanoseconds = int(self.bars[self.clock].closed_at[row])
+        return datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC)
+
+    def bar_of(self, bound: BoundInput, row: int) -> Bar:
+        """The newest closed bar of an input at the clock's row."""
+        return self.bars[bound.key].bar(self._row_of(bound, row))
+
+    def recent(self, bound: BoundInput, row: int, count: int) -> tuple[Column, Column]:
+        """(closes, traded values) of up to `count` newest closed bars of an input."""
+        bars = self.bars[bound.key]
+        last = self._row_of(bound, row) + 1
+        window = slice(max(0, last - count), last)
+        return bars.close[window], bars.close[window] * bars.volume[window]
+
+    def _row_of(self, bound: BoundInput, row: int) -> int:
+        if bound.key == self.clock:
+            return row
+        now = self.bars[self.clock].closed_at[row]
+        return int(np.searchsorted(self.bars[bound.key].closed_at, now, side="right")) - 1
+
+
+def traded_inputs(inputs: Iterable[BoundInput]) -> list[BoundInput]:
+    """One input an instrument it trades: the first declared, in the order of instrument ids."""
+    first: dict[int, BoundInput] = {}
+    for bound in inputs:
+        if bound.trades:
+            first.setdefault(bound.instrument_id, bound)
+    return [first[instrument_id] for instrument_id in sorted(first)]
+
+
+def _signals(said: Iterable[Any]) -> Iterable[Signal]:
+    for signal in said:
+        if not isinstance(signal, Signal):
+            raise BadSignal(
+                f"generate_signal gave {signal!r}: give Signal, several of them, or None"
+            )
+        yield signal
+
+
+def _cell(value: Any, row: int, column: int) -> Any:
+    if not isinstance(value, np.ndarray):
+        return value
+    return float(value[row] if value.ndim == 1 else value[row, column])
+
+
+def _scalar_entry(entry: Entry, row: int, column: int) -> Entry:
+    if isinstance(entry, Limit | Stop):
+        return replace(entry, price=_cell(entry.price, row, column))
+    return entry
+
+
+def _scalar_exit(exit_: Exit, row: int, column: int) -> Exit:
+    changed = {
+        field.name: _cell(value, row, column)
+        for field in fields(exit_)
+        if isinstance(value := getattr(exit_, field.name), np.ndarray)
+    }
+    return replace(exit_, **changed) if changed else exit_
+
+
+class Window:
+    """The newest bars of each input of a live strategy: enough for its features, and no more."""
+
+    def __init__(
+        self, strategy: BaseStrategy, inputs: Sequence[BoundInput], history: Mapping[str, Bars]
+    ) -> None:
+        self.strategy = strategy
+        self.inputs = list(inputs)
+        self.rows = needed_rows(strategy)
+        self.bars = {key: bars[-self.rows :] for key, bars in history.items()}
+
+    def add(self, bar: Bar) -> bool:
+        """Take a closed bar in; True when it is one of the clock's."""
+        clock = next(bound.key for bound in self.inputs if bound.trades)
+        is_clock = False
+        for bound in self.inputs:
+            if (bound.instrument_id, bound.interval) != (bar.instrument_id, bar.interval):
+                continue
+            held = self.bars[bound.key]
+            if len(held) and int(held.closed_at[-1]) >= Bars.of([bar]).closed_at[0]:
+                continue
+            self.bars[bound.key] = Bars.joined([held, Bars.of([bar])])[-self.rows :]
+            is_clock = is_clock or bound.key == clock
+        return is_clock
+
+    def evaluate(self) -> Evaluation:
+        return Evaluation(self.strategy, self.inputs, self.bars)
+
+
+def needed_rows(strategy: BaseStrategy) -> int:
+    """Rows that make the newest row whole: the features' memory, the risk rules' windows, and room."""
+    return max(strategy.memory() + 10, 300)
