@@ -1,0 +1,105 @@
+"""PostgreSQL and Redis for whoever asks: the user's own where URLs are set, else embedded ones."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from deploy.exits import Stop
+from deploy.keeper import SOMEONE_ELSE, Place
+from deploy.processes import is_locked, shared_lock
+from shared.settings import ROOT, Settings
+
+_SECONDS: Final = 180
+"""Longest wait for a server to start (recovery after a crash) or for a stopping one to be gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A ready embedded server. `starts` counts how often its keeper has had to start it."""
+
+    url: str
+    starts: int
+
+
+@contextlib.contextmanager
+def services(settings: Settings) -> Iterator[Settings]:
+    """The settings with both URLs known; embedded servers run at least until the block ends."""
+    with contextlib.ExitStack() as used:
+        urls = {
+            kind: given or used.enter_context(using(kind, settings.home))
+            for kind, given in _given(settings).items()
+        }
+        yield settings.with_urls(urls["postgres"], urls["redis"])
+
+
+def embedded_kinds(settings: Settings) -> list[str]:
+    """Which servers are ours to run."""
+    return [kind for kind, given in _given(settings).items() if given is None]
+
+
+def _given(settings: Settings) -> dict[str, str | None]:
+    return {"postgres": settings.database_url, "redis": settings.redis_url}
+
+
+@contextlib.contextmanager
+def using(kind: str, home: Path, *, scratch: bool = False) -> Iterator[str]:
+    """The URL of the embedded server, which runs at least until the block ends."""
+    place = Place(home.absolute(), kind)
+    with shared_lock(place.users_lock, _SECONDS):
+        yield ensure(place, scratch=scratch).url
+
+
+def ensure(place: Place, *, scratch: bool = False) -> Running:
+    """The server, started if it must be. For someone who holds the users' lock."""
+    deadline = time.monotonic() + _SECONDS
+    while time.monotonic() < deadline:
+        if not is_locked(place.keeper_lock):
+            _start_keeper(place, scratch=scratch)
+        elif running := look(place):
+            return running
+        _fail_if_told(place)
+        time.sleep(0.03)
+    raise Stop.servers(f"{place.kind} did not become ready in {_SECONDS} s; see {place.log}.")
+
+
+def look(place: Place) -> Running | None:
+    """The server as its keeper last left word; None while it starts."""
+    try:
+        return Running(**json.loads(place.state.read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def _start_keeper(place: Place, *, scratch: bool) -> None:
+    started = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "deploy.keeper",
+            place.kind,
+            str(place.home),
+            *(["scratch"] if scratch else []),
+        ],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=False,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if started.returncode not in (0, SOMEONE_ELSE):
+        raise Stop.servers(f"{place.kind} cannot be kept: {started.stderr.strip()[-1500:]}")
+
+
+def _fail_if_told(place: Place) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        raise Stop.servers(place.failure.read_text())
