@@ -106,18 +106,16 @@ class Bars:
 
     @classmethod
     def _from_rows(cls, instrument_id: int, interval: int, bars: Sequence[Bar]) -> Self:
-        numbers: Any = (
-            np.array([getattr(bar, name) for bar in bars], dtype=np.float64)
-            for name in ("open", "high", "low", "close", "volume")
-        )
-        return cls(
-            instrument_id,
-            interval,
+        columns: Any = (
             np.array([nanoseconds(bar.opened_at) for bar in bars], dtype=np.int64),
             np.array([nanoseconds(bar.closed_at) for bar in bars], dtype=np.int64),
-            *numbers,
-            filled=np.array([bar.filled for bar in bars], dtype=np.bool_),
+            *(
+                np.array([getattr(bar, name) for bar in bars], dtype=np.float64)
+                for name in ("open", "high", "low", "close", "volume")
+            ),
+            np.array([bar.filled for bar in bars], dtype=np.bool_),
         )
+        return cls(instrument_id, interval, *columns)
 
     def __len__(self) -> int:
         return len(self.opened_at)
@@ -414,8 +412,14 @@ class BarBuilder:
     ) -> Bar | None:
         span = (self.instrument_id, self.interval, opened_at, closed_at.astimezone(UTC))
         if trading is not None:
-            sides = (trading.open, trading.high, trading.low, trading.close)
-            return Bar(*span, *map(float, sides), volume=float(trading.volume))
+            return Bar(
+                *span,
+                open=float(trading.open),
+                high=float(trading.high),
+                low=float(trading.low),
+                close=float(trading.close),
+                volume=float(trading.volume),
+            )
         if self._last is None:
             return None
         return Bar(*span, self._last, self._last, self._last, self._last, 0.0, filled=True)
