@@ -14,7 +14,7 @@ from typing import Final
 
 from deploy.exits import Stop
 from deploy.keeper import SOMEONE_ELSE, Place
-from deploy.processes import is_locked, shared_lock
+from deploy.processes import FileLock, is_locked, shared_lock, wait_until
 from shared.settings import ROOT, Settings
 
 _SECONDS: Final = 180
@@ -23,9 +23,10 @@ _SECONDS: Final = 180
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A ready embedded server. `starts` counts how often its keeper has had to start it."""
+    """A ready embedded server: by which keeper, and how often that one has started it."""
 
     url: str
+    keeper: int
     starts: int
 
 
@@ -55,6 +56,21 @@ def using(kind: str, home: Path, *, scratch: bool = False) -> Iterator[str]:
     place = Place(home.absolute(), kind)
     with shared_lock(place.users_lock, _SECONDS):
         yield ensure(place, scratch=scratch).url
+
+
+def wait_until_stopped(settings: Settings) -> None:
+    """After `services`: until its servers are gone, or somebody else turns out to use them."""
+    for kind in embedded_kinds(settings):
+        place = Place(settings.home, kind)
+        wait_until(lambda: not is_locked(place.keeper_lock) or _others_use(place), _SECONDS)  # noqa: B023
+
+
+def _others_use(place: Place) -> bool:
+    lock = FileLock(place.users_lock)
+    try:
+        return not lock.try_exclusive() and lock.try_shared()
+    finally:
+        lock.close()
 
 
 def ensure(place: Place, *, scratch: bool = False) -> Running:

@@ -22,7 +22,7 @@ from typing import IO, Final
 
 from deploy.exits import Stop
 from deploy.processes import FileLock, alive, wait_until
-from deploy.servers import KINDS, Server, write_private
+from deploy.servers import Server, server, write_private
 
 SOMEONE_ELSE: Final = 75
 """Exit code of a keeper that found another one at work."""
@@ -56,7 +56,7 @@ class Place:
 
     @property
     def state(self) -> Path:
-        """{"url", "starts"} while the server is ready."""
+        """{"url", "keeper", "starts"} while the server is ready."""
         return self.folder / "state.json"
 
     @property
@@ -101,7 +101,7 @@ class Keeper:
                 if self._ended():
                     self._say("ended by itself; starting it again")
                     self._start()
-                time.sleep(0.2)
+                time.sleep(0.1)
             wait_until(self._users.try_exclusive, _STOP_SECONDS)
         finally:
             self._stop()
@@ -117,7 +117,7 @@ class Keeper:
                 f"{self._place.kind} did not start. The end of {self._place.log}:\n{self._tail()}"
             )
         self._starts += 1
-        state = {"url": self._server.url, "starts": self._starts}
+        state = {"url": self._server.url, "keeper": os.getpid(), "starts": self._starts}
         write_private(self._place.state, json.dumps(state))
 
     def _attempt(self) -> bool:
@@ -197,7 +197,7 @@ def main(arguments: Sequence[str]) -> int:
 def _keep(place: Place, log: IO[bytes], *, scratch: bool) -> int:
     # The last line of this process: whatever went wrong, the waiting user must hear it.
     try:
-        keeper = Keeper(place, KINDS[place.kind](place.folder, scratch=scratch), log)
+        keeper = Keeper(place, server(place.kind, place.folder, scratch=scratch), log)
         signal.signal(signal.SIGTERM, keeper.stop_soon)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

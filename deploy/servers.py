@@ -15,11 +15,11 @@ import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, Protocol
+from typing import IO, Any, Final, Protocol
 
 from deploy.exits import Stop
 from deploy.processes import ended_with_parent
-from deploy.unprivileged import account, let_reach, own
+from deploy.unprivileged import Account, account, let_reach, own
 
 _ADDRESS: Final = "127.0.0.1"
 _PORTS: Final = range(20_000, 30_000)
@@ -29,11 +29,12 @@ _PORTS: Final = range(20_000, 30_000)
 class Server(Protocol):
     """What a keeper needs of a server."""
 
-    stop_with: signal.Signals
-    kill_with: signal.Signals
-
     @property
     def url(self) -> str: ...
+    @property
+    def stop_with(self) -> signal.Signals: ...
+    @property
+    def kill_with(self) -> signal.Signals: ...
     def prepare(self) -> None: ...
     def start(self, log: IO[bytes]) -> subprocess.Popen[bytes]: ...
     def is_ready(self) -> bool: ...
@@ -110,8 +111,9 @@ class Postgres:
         """A data folder this version can open, made whole or not at all."""
         binaries = _postgres_binaries()
         let_reach(binaries / "postgres", self._account)
-        let_reach(self._data / "PG_VERSION", self._account) if self._data.exists() else None
-        if not self._data.exists():
+        if self._data.exists():
+            let_reach(self._data / "PG_VERSION", self._account)
+        else:
             self._initialise(binaries)
         ours = _run([binaries / "postgres", "--version"], self._account).split()[2].split(".")[0]
         theirs = (self._data / "PG_VERSION").read_text().strip()
@@ -177,14 +179,11 @@ class Postgres:
         options = [part for item in settings.items() for part in ("-c", "{}={}".format(*item))]
         return _spawn(
             [_postgres_binaries() / "postgres", "-D", self._data, *options],
-            self,
-            log,
-            subprocess.DEVNULL,
+            self.stop_with,
+            self._account,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
         )
-
-    @property
-    def account_options(self) -> dict[str, object]:
-        return self._account.popen_options() if self._account else {}
 
     def is_ready(self) -> bool:
         try:
@@ -221,15 +220,17 @@ class Redis:
             'save ""\nappendonly no\nloglevel warning\n'
             "maxmemory 512mb\nmaxmemory-policy noeviction\n"
         )
-        server = _spawn([_redis_binary(), "-"], self, log, subprocess.PIPE)
+        server = _spawn(
+            [_redis_binary(), "-"],
+            self.stop_with,
+            self._account,
+            stdin=subprocess.PIPE,
+            stdout=log,
+        )
         assert server.stdin is not None
         with server.stdin as pipe:
             pipe.write(configuration.encode())
         return server
-
-    @property
-    def account_options(self) -> dict[str, object]:
-        return self._account.popen_options() if self._account else {}
 
     def is_ready(self) -> bool:
         hello = f"AUTH {self._access.password}\r\nPING\r\n".encode()
@@ -241,33 +242,45 @@ class Redis:
             return False
 
 
-KINDS: Final = {"postgres": Postgres, "redis": Redis}
+def server(kind: str, folder: Path, *, scratch: bool) -> Server:
+    """`postgres` or `redis`, with its files in `folder`; `scratch` trades safety for speed."""
+    kinds: dict[str, type[Postgres] | type[Redis]] = {"postgres": Postgres, "redis": Redis}
+    return kinds[kind](folder, scratch=scratch)
 
 
 def _spawn(
-    command: list[str | Path], server: Postgres | Redis, log: IO[bytes], stdin: int
+    command: list[str | Path], stop_with: signal.Signals, who: Account | None, **pipes: Any
 ) -> subprocess.Popen[bytes]:
+    """Started so that it ends with us, its keeper, whatever happens to us."""
     return subprocess.Popen(
         command,
-        stdin=stdin,
-        stdout=log,
         stderr=subprocess.STDOUT,
         cwd="/",
         start_new_session=True,
-        preexec_fn=ended_with_parent(server.stop_with),
-        **server.account_options,  # type: ignore[call-overload]
+        preexec_fn=ended_with_parent(stop_with),
+        **pipes,
+        **_options(who),
     )
 
 
-def _run(command: list[str | Path], who: object, words: str = "") -> str:
-    options = who.popen_options() if who is not None else {}  # type: ignore[attr-defined]
+def _run(command: list[str | Path], who: Account | None, words: str = "") -> str:
     done = subprocess.run(
-        command, input=words, capture_output=True, text=True, check=False, cwd="/", **options
+        command,
+        input=words,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        **_options(who),
     )
     if done.returncode:
         name = Path(command[0]).name
         raise Stop.servers(f"{name} failed: {(done.stderr or done.stdout).strip()[-1500:]}")
     return str(done.stdout)
+
+
+def _options(who: Account | None) -> dict[str, Any]:
+    return who.popen_options() if who else {}
 
 
 def _postgres_binaries() -> Path:
