@@ -64,7 +64,9 @@ def _rendering(form: str, *, colours: bool) -> list[structlog.typing.Processor]:
         # Not dict_tracebacks: it prints local variables, and those hold secrets.
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     plain = structlog.dev.plain_traceback
-    return [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain, pad_event_to=0)]
+    return [
+        structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain, pad_event_to=0)
+    ]
 
 
 def without_secrets(

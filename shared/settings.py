@@ -107,7 +107,7 @@ class Settings:
     @property
     def console_url(self) -> str:
         """Where a person on this machine opens the console."""
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
 
