@@ -60,7 +60,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     parser = argparse.ArgumentParser(
         prog="seraphim", description="Trade your own money by your own strategies."
     )
-    parser.add_argument("--version", action="version", version=_Version())
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="which release this is")
     of = parser.add_subparsers(metavar="COMMAND", dest="command")
     commands = {
         name: of.add_parser(
@@ -74,19 +74,17 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     return parser, commands
 
 
-class _Version:
-    """Looked up only when printed."""
+class _ShowVersion(argparse.Action):
+    """Looks the version up only when it is asked for."""
 
-    def __str__(self) -> str:
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import PackageNotFoundError, version
 
         try:
-            return f"seraphim {version('seraphim')}"
+            print(f"seraphim {version('seraphim')}")
         except PackageNotFoundError:
-            return "seraphim (not installed: run from its checkout)"
-
-    def __mod__(self, _: Any) -> str:
-        return str(self)
+            print("seraphim, not installed: run from its checkout")
+        parser.exit()
 
 
 def _settings() -> Any:
