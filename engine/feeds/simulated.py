@@ -35,9 +35,6 @@ SPECS: Final[Mapping[str, Spec]] = {
     for spec in (
         Spec(
             symbol="BTC/USD",
-            name="Bitcoin (simulated)",
-            base_asset="BTC",
-            quote_asset="USD",
             tick_size=Decimal("0.1"),
             lot_size=Decimal("0.00001"),
             price=60_000,
@@ -47,9 +44,6 @@ SPECS: Final[Mapping[str, Spec]] = {
         ),
         Spec(
             symbol="ETH/USD",
-            name="Ether (simulated)",
-            base_asset="ETH",
-            quote_asset="USD",
             tick_size=Decimal("0.01"),
             lot_size=Decimal("0.0001"),
             price=3_000,
@@ -59,9 +53,6 @@ SPECS: Final[Mapping[str, Spec]] = {
         ),
         Spec(
             symbol="SOL/USD",
-            name="Solana (simulated)",
-            base_asset="SOL",
-            quote_asset="USD",
             tick_size=Decimal("0.01"),
             lot_size=Decimal("0.001"),
             price=150,
@@ -71,9 +62,6 @@ SPECS: Final[Mapping[str, Spec]] = {
         ),
         Spec(
             symbol="XRP/USD",
-            name="XRP (simulated)",
-            base_asset="XRP",
-            quote_asset="USD",
             tick_size=Decimal("0.0001"),
             lot_size=Decimal("0.1"),
             price=0.6,

@@ -46,9 +46,6 @@ class Spec:
     """
 
     symbol: str
-    name: str
-    base_asset: str
-    quote_asset: str
     tick_size: Decimal
     lot_size: Decimal
     price: float

@@ -112,7 +112,7 @@ def test_the_real_clock_runs():
 
 
 INSTRUMENTS = {
-    symbol: Instrument(i + 1, VENUE, symbol, spec.base_asset, "USD", spec.tick_size, spec.lot_size)
+    symbol: Instrument(i + 1, VENUE, symbol, *symbol.split("/"), spec.tick_size, spec.lot_size)
     for i, (symbol, spec) in enumerate(SPECS.items())
 }
 MARKET = SimulatedMarket(7, GENESIS, INSTRUMENTS)

@@ -20,9 +20,7 @@ DAY = timedelta(days=1)
 
 def an_instrument(symbol, number):
     spec = SPECS[symbol]
-    return Instrument(
-        number, VENUE, symbol, spec.base_asset, spec.quote_asset, spec.tick_size, spec.lot_size
-    )
+    return Instrument(number, VENUE, symbol, *symbol.split("/"), spec.tick_size, spec.lot_size)
 
 
 INSTRUMENTS = {symbol: an_instrument(symbol, 11 + i) for i, symbol in enumerate(SPECS)}
