@@ -286,7 +286,7 @@ def lose(
     job = session.scalars(
         sa.select(JobRow)
         .where(JobRow.id == job_id, JobRow.attempt == attempt, JobRow.state == "running")
-        .with_for_update(skip_locked=True)
+        .with_for_update(key_share=True, skip_locked=True)
     ).one_or_none()
     if job is None:
         # It ended after all, or is in the middle of committing its result.

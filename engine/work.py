@@ -95,7 +95,7 @@ class Work:
         row = session.execute(
             sa.select(JobRow.attempt, JobRow.state, JobRow.cancel_requested_at)
             .where(JobRow.id == self.job_id)
-            .with_for_update()
+            .with_for_update(key_share=True)  # inserts that refer to the job do not wait for this
         ).one()
         self._raise_if_over(row.attempt == self.attempt and row.state == "running", row[2])
         self._holding = True
@@ -142,9 +142,9 @@ class Work:
                 .returning(JobRow.cancel_requested_at)
             ).one_or_none()
             session.commit()
-        self._raise_if_over(row is not None, row[0] if row else None)
+        self._raise_if_over(row, row[0] if row else None)
 
-    def _raise_if_over(self, still_mine: bool, cancel_requested_at: datetime | None) -> None:  # noqa: FBT001 a fact, not an option
+    def _raise_if_over(self, still_mine: object, cancel_requested_at: datetime | None) -> None:
         if not still_mine:
             raise AttemptSuperseded(f"attempt {self.attempt} at job {self.job_id}")
         if cancel_requested_at is not None:
