@@ -146,7 +146,7 @@ class _QueueWorker(Worker):
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         self._stop.asked = True
-        super().request_stop(signum, frame)
+        super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
 
     def handle_warm_shutdown_request(self) -> None:
         """End the running job at once: its transaction rolls back and another worker begins it anew."""
