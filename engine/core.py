@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -211,6 +211,8 @@ class TradingCore:
         self.orders: dict[UUID, Order] = {}
         self.equity: Number | None = portfolio.cash
         """Marked equity at the newest moment; None while it is unknown."""
+        self.deciding: int | None = None
+        """The strategy whose code runs now: what a watchdog names when it never returns."""
         self._ended: OrderedDict[UUID, Order] = OrderedDict()
 
     # Moments ----------------------------------------------------------------------------
@@ -227,6 +229,7 @@ class TradingCore:
         for run in due:
             self._age(run, at, actions)
         for run in due:
+            self.deciding = run.id
             try:
                 if run.scalar:
                     self._hear_scalars(run, at, actions)
@@ -235,6 +238,7 @@ class TradingCore:
             except Exception as error:  # the user's code may fail in any way; only it stops
                 run.stopping = True
                 actions.append(Failed(run.id, error))
+        self.deciding = None
         return actions
 
     def _hear_arrays(self, run: StrategyRun, at: datetime, actions: list[Action]) -> None:
@@ -610,13 +614,20 @@ class TradingCore:
 
     def released(self, decision: Decision) -> list[Action]:
         """The intents are committed: what they replace goes out, then they do."""
-        actions: list[Action] = []
-        ours = {request.client_order_id for request in decision.requests}
-        for order in self._open_orders(decision.strategy_id, decision.instrument_id):
-            if order.request.client_order_id not in ours:
-                actions.append(Cancel(order.request.client_order_id))
-        actions.extend(Submit(request) for request in decision.requests)
-        return actions
+        return self.send(decision.requests)
+
+    def send(self, requests: Sequence[OrderRequest]) -> list[Action]:
+        """Cancels of what one decision's requests replace, then the requests."""
+        if not requests:
+            return []
+        first = requests[0]
+        ours = {request.client_order_id for request in requests}
+        replaced = [
+            Cancel(order.request.client_order_id)
+            for order in self._open_orders(first.strategy_id, first.instrument_id)
+            if order.request.client_order_id not in ours
+        ]
+        return [*replaced, *(Submit(request) for request in requests)]
 
     def refused(self, decision: Decision, reason: str) -> Decision:
         """The release said no: forget the intents, stand where we stood."""
@@ -714,9 +725,16 @@ class TradingCore:
             if not order.request.leg.is_protective
         ]
         if flatten:
-            for bound in run.traded:
-                if not self.portfolio.position(strategy_id, bound.instrument_id).is_flat:
-                    self._leave(run, bound, at, "flatten", because, actions)
+            actions.extend(self.flatten(strategy_id, at, because=because))
+        return actions
+
+    def flatten(self, strategy_id: int, at: datetime, *, because: str) -> list[Action]:
+        """Sell whatever a strategy holds; what it has working is cancelled when that is released."""
+        run = self.runs[strategy_id]
+        actions: list[Action] = []
+        for bound in run.traded:
+            if not self.portfolio.position(strategy_id, bound.instrument_id).is_flat:
+                self._leave(run, bound, at, "flatten", because, actions)
         return actions
 
     def forget(self, strategy_id: int) -> None:

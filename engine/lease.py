@@ -76,8 +76,8 @@ def try_acquire(engine: sa.Engine, group: str) -> UUID | None:
         ).one_or_none()
         if row is None:
             statement = insert(EngineLeaseRow).values(engine_group=group, **values)
-            taken = connection.execute(statement.on_conflict_do_nothing())
-            return token if taken.rowcount == 1 else None
+            statement = statement.on_conflict_do_nothing().returning(EngineLeaseRow.token)
+            return connection.scalar(statement)
         if not _may_take(row.holder, row.pid, float(row.over)):
             return None
         connection.execute(
@@ -96,6 +96,8 @@ def _may_take(holder: str, pid: int, seconds_over: float) -> bool:
         return True
     if seconds_over <= 0:
         return False
+    if pid == os.getpid():
+        return True
     log.warning("lease.ending_holder", pid=pid)
     os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 5

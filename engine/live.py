@@ -93,7 +93,6 @@ class AccountLoop:
         self.turn_lock = asyncio.Lock()
         self.pulse = Pulse(market_time=moment_at)
         self.live: dict[int, Live] = {}
-        self.deciding: int | None = None
         self._journal = journal
         self._thread = journal_thread
         self._base_interval = base_interval
@@ -189,14 +188,14 @@ class AccountLoop:
         for strategy_id, live in sorted(self.live.items()):
             if live.run.stopping or not any([live.window.add(bar) for bar in bars]):
                 continue
-            self.deciding = strategy_id
+            self.core.deciding = strategy_id
             try:
                 live.run.evaluation = live.window.evaluate()
             except Exception as error:  # the user's code may fail in any way; only it stops
                 self._fail(strategy_id, error)
                 continue
             finally:
-                self.deciding = None
+                self.core.deciding = None
             live.run.row = len(live.run.evaluation) - 1
             due.append(live)
         return due
@@ -246,14 +245,18 @@ class AccountLoop:
             if batch.is_empty:
                 return ended
             refused = await self._commit(batch)
+            unstood: set[int] = set()
             for decision in batch.decisions:
                 if why := refused.get(decision.id):
                     if decision.outcome is Outcome.ORDERED:
                         decision = self.core.refused(decision, why)
+                        unstood.add(decision.strategy_id)
                 elif decision.outcome is Outcome.ORDERED:
                     left.extend(self.core.released(decision))
                 ended.append(decision)
             batch = self._batch(at)
+            for strategy_id in unstood & self.core.runs.keys():
+                batch.states[strategy_id] = self.core.runs[strategy_id].state()
 
     def _carry_out(self, left: deque[Action], at: datetime, batch: Batch) -> None:
         """Everything that needs no commit of its own; decisions wait in the batch for theirs."""
@@ -289,6 +292,12 @@ class AccountLoop:
         return run.name if run is not None else ""
 
     async def _commit(self, batch: Batch) -> dict[UUID, str]:
+        """Commit, and with it where each strategy that was touched stands."""
+        touched = {decision.strategy_id for decision in batch.decisions}
+        touched |= {move.order.request.strategy_id for move in batch.moves}
+        for strategy_id in touched:
+            if (run := self.core.runs.get(strategy_id)) is not None:
+                batch.states[strategy_id] = run.state()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._journal.commit, batch)
 
@@ -315,13 +324,38 @@ class AccountLoop:
         self.live[run.id] = live
         self.core.start(run)
 
-    async def stop(self, strategy_id: int, *, flatten: bool, because: str) -> list[Decision]:
-        """Stop a strategy at once; the decisions that flattened it."""
-        at = max(self.feed.now(), self.moment_at)
-        actions = self.core.stop(strategy_id, at, flatten=flatten, because=because)
-        decisions = await self.turn(actions, at)
-        del self.live[strategy_id]
-        return decisions
+    async def stop(self, strategy_id: int) -> None:
+        """Let a strategy decide no more: working entries are cancelled, protective orders stay."""
+        at = self.market_time()
+        actions = self.core.stop(strategy_id, at, flatten=False, because="stopped")
+        await self.turn(actions, at)
+        self.live.pop(strategy_id, None)
+
+    async def flatten(self, run: StrategyRun, because: str) -> list[Decision]:
+        """Close what a strategy holds, running or not; the decisions that did."""
+        known = self.core.runs.setdefault(run.id, run)
+        known.stopping = known.stopping or run.id not in self.live
+        at = self.market_time()
+        return await self.turn(self.core.flatten(run.id, at, because=because), at)
+
+    async def cancel_entries(self) -> int:
+        """Cancel every working order that protects nothing; how many there were."""
+        open_now = [
+            order.request.client_order_id
+            for order in self.core.orders.values()
+            if not order.request.leg.is_protective and not order.is_done
+        ]
+        await self.turn([Cancel(order_id) for order_id in open_now], self.market_time())
+        return len(open_now)
+
+    def market_time(self) -> datetime:
+        """Market time now, never before the last moment."""
+        return max(self.feed.now(), self.moment_at)
+
+    @property
+    def intervals(self) -> set[int]:
+        """Every interval somebody needs bars of."""
+        return {interval for _, interval in self._builders}
 
     async def say(self, told: Told) -> None:
         batch = self._batch(self.moment_at)
@@ -332,16 +366,15 @@ class AccountLoop:
         """Build bars of this interval from ticks, the one under way included."""
         if self._base_interval is None or (instrument_id, interval) in self._builders:
             return
-        builder = BarBuilder(instrument_id, interval)
-        self._builders[instrument_id, interval] = builder
         now = int(self.moment_at.timestamp())
         began = self.moment_at - timedelta(seconds=now % interval)
         # The bar before gives a quiet first interval its price.
         before = self.feed.history(instrument_id, interval, began, 1)
-        if len(before):
-            builder.last_close = Decimal(repr(float(before.close[-1])))
+        after = before.bar(len(before) - 1) if len(before) else None
+        builder = BarBuilder(instrument_id, interval, after)
         for tick in self.feed.backlog(instrument_id, began, self.moment_at):
             builder.add(tick)
+        self._builders[instrument_id, interval] = builder
 
 
 def _clock(run: StrategyRun) -> str:

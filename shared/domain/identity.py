@@ -25,3 +25,8 @@ def client_order_id(
         _NAMESPACE,
         f"order|{account}|{strategy}|{instrument}|{decided_at.isoformat()}|{leg}|{attempt}",
     )
+
+
+RESEARCH_ACCOUNT = 0
+RESEARCH_STRATEGY = 0
+"""Ids inside a backtest, which has no account and no strategy row."""

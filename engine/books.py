@@ -1,0 +1,185 @@
+"""Reading an account's books back from rows: what a restarted engine begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from engine.matching import Costs
+from engine.portfolio import Portfolio, decimal_number
+from shared.db.market import InstrumentRow
+from shared.db.trading import (
+    FillRow,
+    LedgerEntryRow,
+    OrderIntentRow,
+    OrderRow,
+    PositionRow,
+)
+from shared.domain.instruments import Instrument
+from shared.domain.ledger import HOLDING
+from shared.domain.orders import (
+    DONE,
+    Leg,
+    Order,
+    OrderRequest,
+    OrderState,
+    OrderType,
+    Side,
+)
+from shared.domain.positions import Position
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOrder:
+    """An order as it stood, and the market time of the last thing it heard."""
+
+    order: Order
+    at: datetime
+
+
+def instruments_of(connection: sa.Connection, venue: str) -> dict[int, Instrument]:
+    query = sa.select(InstrumentRow).where(InstrumentRow.venue == venue).order_by(InstrumentRow.id)
+    return {row.id: as_instrument(row) for row in connection.execute(query)}
+
+
+def as_instrument(row: Any) -> Instrument:
+    return Instrument(
+        id=row.id,
+        venue=row.venue,
+        symbol=row.symbol,
+        base_asset=row.base_asset,
+        quote_asset=row.quote_asset,
+        tick_size=row.tick_size,
+        lot_size=row.lot_size,
+        min_quantity=row.min_quantity,
+        min_value=row.min_value,
+        calendar=row.calendar,
+    )
+
+
+def holding(connection: sa.Connection, account_id: int, asset: str) -> Decimal:
+    """What the ledger says the account holds of an asset."""
+    entry = LedgerEntryRow
+    into = sa.func.coalesce(sa.func.sum(entry.amount).filter(entry.debit == HOLDING), 0)
+    out = sa.func.coalesce(sa.func.sum(entry.amount).filter(entry.credit == HOLDING), 0)
+    query = sa.select(into - out).where(entry.account_id == account_id, entry.asset == asset)
+    return Decimal(connection.scalar(query) or 0)
+
+
+def portfolio_of(
+    connection: sa.Connection,
+    account_id: int,
+    base_asset: str,
+    instruments: Mapping[int, Instrument],
+    peak: Decimal | None,
+) -> Portfolio:
+    """Cash from the ledger, positions from their rows."""
+    cash = holding(connection, account_id, base_asset)
+    portfolio = Portfolio(base_asset, instruments, decimal_number, cash, peak)
+    query = sa.select(PositionRow).where(PositionRow.account_id == account_id)
+    for row in connection.execute(query):
+        position = Position(row.quantity, row.cost, row.realised, row.fees, row.opened_at)
+        portfolio.restore(row.strategy_id or 0, row.instrument_id, position)
+    return portfolio
+
+
+def open_orders(connection: sa.Connection, account_id: int) -> list[OpenOrder]:
+    """Orders that have not ended, oldest first."""
+    return _orders(connection, account_id, OrderRow.state.not_in([state.value for state in DONE]))
+
+
+def newest_ended(connection: sa.Connection, account_id: int, count: int) -> list[OpenOrder]:
+    """The newest orders that ended, oldest first: a late fill may still come for them."""
+    ended = OrderRow.state.in_([state.value for state in DONE])
+    newest = _orders(connection, account_id, ended, newest=count)
+    return list(reversed(newest))
+
+
+def _orders(
+    connection: sa.Connection, account_id: int, condition: Any, newest: int | None = None
+) -> list[OpenOrder]:
+    fills = sa.select(sa.func.array_agg(FillRow.venue_fill_id))
+    fills = fills.where(FillRow.client_order_id == OrderRow.client_order_id)
+    query = (
+        sa.select(OrderIntentRow, OrderRow, fills.scalar_subquery().label("fill_ids"))
+        .join(OrderRow, OrderRow.client_order_id == OrderIntentRow.client_order_id)
+        .where(OrderRow.account_id == account_id, condition)
+    )
+    if newest is None:
+        query = query.order_by(OrderIntentRow.released_at, OrderIntentRow.client_order_id)
+    else:
+        query = query.order_by(OrderRow.decided_at.desc()).limit(newest)
+    with Session(connection) as session:
+        return [
+            OpenOrder(_order(intent, order, fill_ids or ()), order.updated_at)
+            for intent, order, fill_ids in session.execute(query)
+        ]
+
+
+def _order(intent: OrderIntentRow, row: OrderRow, fill_ids: Any) -> Order:
+    return Order(
+        request=_request(intent),
+        state=OrderState(row.state),
+        filled=row.filled_quantity,
+        filled_value=row.filled_value,
+        fees=row.fees,
+        fill_ids=tuple(fill_ids),
+        venue_order_id=row.venue_order_id,
+        quantity=row.quantity,
+        stop_price=_float(row.stop_price),
+        limit_price=_float(row.limit_price),
+        reason=row.reason,
+    )
+
+
+def _request(row: OrderIntentRow) -> OrderRequest:
+    return OrderRequest(
+        client_order_id=row.client_order_id,
+        decision_id=row.decision_id,
+        account_id=row.account_id,
+        strategy_id=row.strategy_id or 0,
+        instrument_id=row.instrument_id,
+        leg=Leg(row.leg),
+        side=Side(row.side),
+        type=OrderType(row.type),
+        decided_at=row.decided_at,
+        quantity=row.quantity,
+        value=row.value,
+        limit_price=_float(row.limit_price),
+        stop_price=_float(row.stop_price),
+        distance=_float(row.distance),
+        fraction=_float(row.fraction),
+        parent_id=row.parent_id,
+        reduce_only=row.reduce_only,
+        attempt=row.attempt,
+        tag=row.tag,
+    )
+
+
+def _float(value: Decimal | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def costs_from(given: Mapping[str, Any]) -> Costs:
+    """{"fee_rate", "slippage"} as fractions; ValueError names the field, the value and the remedy."""
+    costs = {}
+    for name, default in (("fee_rate", 0.001), ("slippage", 0.0)):
+        raw = given.get(name, default)
+        try:
+            number = float(raw)
+        except (TypeError, ValueError):
+            raise ValueError(f"{name}: {raw!r} is not a number") from None
+        if not 0 <= number < 0.5:
+            raise ValueError(f"{name}: {raw!r} must be from 0 to 0.5 (0.001 is 0.1 %)")
+        costs[name] = number
+    if extra := set(given) - {"fee_rate", "slippage"}:
+        raise ValueError(
+            f"costs: {', '.join(sorted(extra))} is no cost (known: fee_rate, slippage)"
+        )
+    return Costs(**costs)
