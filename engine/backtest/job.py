@@ -1,0 +1,448 @@
+"""A backtest as a job: rows in, the core over stored bars, rows out, all of them or none."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import numpy as np
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from engine import catalogue
+from engine.backtest.metrics import Curve, Metric, as_json, measure
+from engine.backtest.replay import Record
+from engine.backtest.run import Specification, quote_asset, run as run_specification
+from engine.backtest.trades import Trade, round_trips
+from engine.bars import Bars
+from engine.books import as_instrument, costs_from
+from engine.core import Booked
+from engine.history import NoSuchSeries, series_bars
+from engine.journal import bar_json, plain
+from engine.risk.rules import policy_from
+from engine.sizing import Sizing
+from engine.strategies.base import BadParameter
+from engine.strategies.evaluation import BadSignal, BoundInput
+from engine.strategies.registry import NoSuchStrategy
+from engine.work import JobRefused, Work
+from shared.db.backtests import (
+    RunDecisionRow,
+    RunFillRow,
+    RunRow,
+    RunSeriesRow,
+    RunTradeRow,
+)
+from shared.db.market import InstrumentRow, SeriesRow
+from shared.domain.decisions import Decision
+from shared.domain.instruments import Instrument
+from shared.domain.orders import Leg, Side
+from shared.jobs import BacktestRequest
+
+ROWS_AT_ONCE = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request with everything looked up and checked."""
+
+    specification: Specification
+    inputs: dict[str, Any]
+    code_hash: str
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LegFill:
+    """A fill and the part it played, for trades and rows."""
+
+    instrument_id: int
+    side: Side
+    quantity: float
+    price: float
+    fee: float
+    at: datetime
+    leg: str
+    tag: str
+
+
+def run(request: BacktestRequest, work: Work) -> dict[str, Any]:
+    """The body of a backtest job; {"run_id", "link", "text"}."""
+    started = time.monotonic()
+    work.progress(0.0, "reading bars")
+    with work.sessions() as session:
+        asked = look_up(session, request)
+    bars = sum(len(b) for b in asked.specification.bars.values())
+
+    def progress(fraction: float) -> None:
+        work.progress(0.9 * fraction, f"{fraction * bars:,.0f} of {bars:,} bars")
+
+    try:
+        outcome = run_specification(asked.specification, progress)
+    except BadSignal as error:
+        raise JobRefused(f"{request.strategy_type}: {error}") from error
+    result = conclude(asked.specification, outcome.record)
+    elapsed = time.monotonic() - started
+    work.progress(0.95, "storing")
+    with work.sessions() as session:
+        work.hold(session)
+        row = _run_row(request, asked, result, bars, elapsed, work)
+        session.add(row)
+        session.flush()
+        _store(session, row.id, asked, outcome.record, result)
+        answer = {"run_id": row.id, "link": f"/research/runs/{row.id}", "text": _summary(result)}
+        work.finish(session, answer)
+        session.commit()
+    return answer
+
+
+# Looking up ------------------------------------------------------------------------------------
+
+
+def look_up(session: Session, request: BacktestRequest) -> Asked:
+    """Rows and classes for a request; JobRefused names what cannot be, and what to give instead."""
+    connection = session.connection()
+    starts_at, ends_at = _range(request)
+    try:
+        code_hash = request.code_hash or catalogue.newest_hash(connection, request.strategy_type)
+        cls = catalogue.strategy_class(connection, request.strategy_type, code_hash)
+        costs = costs_from(request.costs)
+        sizing = Sizing.from_json(request.sizing)
+        policy = policy_from(request.risk_policy)
+    except (NoSuchStrategy, ValueError) as error:
+        raise JobRefused(str(error)) from error
+    declared = cls.series()
+    if set(request.inputs) != set(declared):
+        raise JobRefused(f"inputs: give one series for each of {', '.join(declared)}")
+    found = {
+        key: _input(session, key, request.inputs[key], declared[key].trades, ends_at)
+        for key in declared
+    }
+    instruments = {f.instrument.id: f.instrument for f in found.values()}
+    quotes = {f.instrument.quote_asset for f in found.values() if f.bound.trades}
+    if len(quotes) != 1:
+        raise JobRefused(
+            f"inputs: traded instruments must share a quote asset, not {sorted(quotes)}"
+        )
+    specification = Specification(
+        strategy=cls,
+        inputs=tuple(f.bound for f in found.values()),
+        bars={key: f.bars for key, f in found.items()},
+        instruments=instruments,
+        parameters=request.parameters,
+        capital=_capital(request.capital),
+        costs=costs,
+        sizing=sizing,
+        policy=policy,
+        starts_at=starts_at,
+    )
+    try:
+        cls(request.parameters, {})
+    except BadParameter as error:
+        raise JobRefused(str(error)) from error
+    _check_range(specification)
+    return Asked(
+        specification,
+        {key: f.row for key, f in found.items()},
+        code_hash,
+        any(f.simulated for f in found.values()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    bound: BoundInput
+    instrument: Instrument
+    bars: Bars
+    row: dict[str, Any]
+    simulated: bool
+
+
+def _input(
+    session: Session, key: str, given: Mapping[str, Any], trades: bool, ends_at: datetime | None
+) -> _Found:
+    series = session.get(SeriesRow, given.get("series_id"))
+    if series is None:
+        raise JobRefused(
+            f"{key}: there is no series {given.get('series_id')!r}; choose one under Data"
+        )
+    instrument = as_instrument(session.get_one(InstrumentRow, series.instrument_id))
+    try:
+        bars = series_bars(session, series.id, None, ends_at)
+    except NoSuchSeries as error:
+        raise JobRefused(f"{key}: {error}") from error
+    bound = BoundInput(key, instrument.id, instrument.symbol, series.interval, trades)
+    row = {
+        "series_id": series.id,
+        "instrument_id": instrument.id,
+        "symbol": instrument.symbol,
+        "source": series.source,
+        "interval": series.interval,
+        "trades": trades,
+        "data_hash": data_hash(bars),
+    }
+    return _Found(bound, instrument, bars, row, series.simulated)
+
+
+def data_hash(bars: Bars) -> str:
+    """SHA-256 of the bars as they were used."""
+    digest = hashlib.sha256()
+    for column in (
+        bars.opened_at,
+        bars.closed_at,
+        bars.open,
+        bars.high,
+        bars.low,
+        bars.close,
+        bars.volume,
+    ):
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
+
+
+def _range(request: BacktestRequest) -> tuple[datetime | None, datetime | None]:
+    ends = []
+    for name in ("starts_at", "ends_at"):
+        text = getattr(request, name)
+        try:
+            at = datetime.fromisoformat(text) if text else None
+        except ValueError:
+            raise JobRefused(f"{name}: {text!r} is no date; write 2024-01-31") from None
+        ends.append(at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at)
+    if ends[0] and ends[1] and ends[0] >= ends[1]:
+        raise JobRefused(f"starts_at: {request.starts_at} must be before ends_at {request.ends_at}")
+    return ends[0], ends[1]
+
+
+def _check_range(specification: Specification) -> None:
+    clock = next(bound.key for bound in specification.inputs if bound.trades)
+    bars = specification.bars[clock]
+    traded = (
+        bars if specification.starts_at is None else bars.between(specification.starts_at, None)
+    )
+    if len(traded) < 2:
+        raise JobRefused(
+            f"{clock}: there are {len(traded)} bars in that range; at least 2 are needed"
+        )
+
+
+def _capital(text: str) -> float:
+    try:
+        capital = Decimal(text.replace(" ", "").replace(",", ""))
+    except (InvalidOperation, AttributeError):
+        raise JobRefused(f"capital: {text!r} is not an amount") from None
+    if not capital.is_finite() or not 0 < capital <= Decimal(10) ** 12:
+        raise JobRefused(f"capital: {text!r} must be above 0 and at most 1,000,000,000,000")
+    return float(capital)
+
+
+# What came of it -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A run's numbers: what its page shows."""
+
+    fills: list[LegFill]
+    trades: list[Trade]
+    metrics: tuple[Metric, ...]
+    digest: str
+
+
+def conclude(specification: Specification, record: Record) -> Result:
+    """Trades, metrics and their digest from a record."""
+    fills = leg_fills(record.fills, record.decisions)
+    traded = [bound for bound in specification.inputs if bound.trades]
+    bars = {bound.instrument_id: specification.bars[bound.key] for bound in reversed(traded)}
+    trades = round_trips(fills, bars)
+    curve = Curve(
+        started_at=_began(specification, bars[traded[0].instrument_id]),
+        capital=specification.capital,
+        times=np.array(record.times, dtype=np.int64),
+        equity=np.array(record.equity),
+        exposure=np.array(record.exposure),
+    )
+    held = [
+        b if specification.starts_at is None else b.between(specification.starts_at, None)
+        for b in bars.values()
+    ]
+    metrics = measure(
+        curve,
+        trades,
+        fees=math.fsum(fill.fee for fill in fills),
+        calendar=specification.instruments[traded[0].instrument_id].calendar,
+        hold=held,
+    )
+    return Result(fills, trades, metrics, _digest(trades, metrics))
+
+
+def _began(specification: Specification, bars: Bars) -> int:
+    if specification.starts_at is not None:
+        return int(specification.starts_at.timestamp()) * 1_000_000_000
+    return int(bars.opened_at[0])
+
+
+def leg_fills(booked: Iterable[Booked], decisions: Iterable[Decision]) -> list[LegFill]:
+    """Fills with the part they played; an exit by time says so."""
+    timed = {
+        request.client_order_id
+        for decision in decisions
+        if decision.kind == "time_exit"
+        for request in decision.requests
+        if request.leg is Leg.EXIT
+    }
+    return [
+        LegFill(
+            b.fill.instrument_id,
+            b.fill.side,
+            float(b.fill.quantity),
+            float(b.fill.price),
+            float(b.fill.fee),
+            b.fill.at,
+            "time_exit" if b.fill.client_order_id in timed else b.leg.value,
+            b.tag,
+        )
+        for b in booked
+    ]
+
+
+def _digest(trades: Sequence[Trade], metrics: Sequence[Metric]) -> str:
+    """SHA-256 of trades and metric values: equal digests are equal runs."""
+    content = [[asdict(trade) for trade in trades], [[m.name, m.value] for m in metrics]]
+    return hashlib.sha256(
+        orjson.dumps(content, default=str, option=orjson.OPT_SERIALIZE_NUMPY)
+    ).hexdigest()
+
+
+def _summary(result: Result) -> str:
+    values = {metric.name: metric.value for metric in result.metrics}
+    total = values["total_return"]
+    gained = "return unknown" if total is None else f"{total:+.2%}"
+    return f"{gained}, {len(result.trades)} trades"
+
+
+# Storing ---------------------------------------------------------------------------------------
+
+
+def _run_row(
+    request: BacktestRequest, asked: Asked, result: Result, bars: int, elapsed: float, work: Work
+) -> RunRow:
+    specification = asked.specification
+    clock = next(bound.key for bound in specification.inputs if bound.trades)
+    closing = specification.bars[clock]
+    first = specification.starts_at or closing.bar(0).opened_at
+    return RunRow(
+        job_id=work.job_id,
+        strategy_type=request.strategy_type,
+        code_hash=asked.code_hash,
+        parameters=specification.strategy.checked(request.parameters),
+        inputs=asked.inputs,
+        options={
+            "capital": request.capital,
+            "quote_asset": quote_asset(specification),
+            "costs": asdict(specification.costs),
+            "sizing": request.sizing or {"method": "fraction", "fraction": 1.0},
+            "risk_policy": specification.policy.as_json(),
+            "starts_at": request.starts_at,
+            "ends_at": request.ends_at,
+        },
+        starts_at=first,
+        ends_at=closing.bar(len(closing) - 1).closed_at,
+        bars=bars,
+        engine="core",
+        elapsed_seconds=elapsed,
+        metrics=plain(as_json(result.metrics)),
+        digest=result.digest,
+        simulated=asked.simulated,
+        requested_by=work.actor,
+    )
+
+
+def _store(session: Session, run_id: int, asked: Asked, record: Record, result: Result) -> None:
+    for table, rows in (
+        (RunTradeRow, [_trade_row(run_id, n, t) for n, t in enumerate(result.trades, 1)]),
+        (RunFillRow, [_fill_row(run_id, n, f) for n, f in enumerate(result.fills, 1)]),
+        (RunDecisionRow, [_decision_row(run_id, n, d) for n, d in enumerate(record.decisions, 1)]),
+    ):
+        for first in range(0, len(rows), ROWS_AT_ONCE):
+            session.execute(sa.insert(table), rows[first : first + ROWS_AT_ONCE])
+    times = np.array(record.times, dtype="<i8")
+    columns = {
+        "times": times,
+        "equity": np.array(record.equity, dtype="<f8"),
+        "exposure": np.array(record.exposure, dtype="<f8"),
+        "close": _closes(asked.specification, times),
+    }
+    for name, column in columns.items():
+        session.add(RunSeriesRow(run_id=run_id, name=name, data=zlib.compress(column.tobytes(), 1)))
+    lines = b"\n".join(orjson.dumps(asdict(entry), default=str) for entry in record.ledger)
+    session.add(RunSeriesRow(run_id=run_id, name="ledger", data=zlib.compress(lines, 1)))
+
+
+def _closes(specification: Specification, times: Any) -> Any:
+    """The clock's close as it was known at each moment."""
+    bars = specification.bars[next(b.key for b in specification.inputs if b.trades)]
+    rows = np.searchsorted(bars.closed_at, times, side="right") - 1
+    return np.where(rows >= 0, bars.close[np.maximum(rows, 0)], np.nan).astype("<f8")
+
+
+def _trade_row(run_id: int, number: int, trade: Trade) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "number": number,
+        "instrument_id": trade.instrument_id,
+        "side": trade.side,
+        "quantity": _decimal(trade.quantity),
+        "entry_at": trade.entry_at,
+        "entry_price": _decimal(trade.entry_price),
+        "exit_at": trade.exit_at,
+        "exit_price": None if trade.exit_price is None else _decimal(trade.exit_price),
+        "fees": _decimal(trade.fees),
+        "pnl": _decimal(trade.pnl),
+        "return_fraction": float(trade.return_fraction),
+        "bars_held": trade.bars_held,
+        "exit_reason": trade.exit_reason,
+        "tag": trade.tag,
+    }
+
+
+def _fill_row(run_id: int, number: int, fill: LegFill) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "number": number,
+        "instrument_id": fill.instrument_id,
+        "side": fill.side.value,
+        "leg": fill.leg,
+        "quantity": _decimal(fill.quantity),
+        "price": _decimal(fill.price),
+        "fee": _decimal(fill.fee),
+        "filled_at": fill.at,
+    }
+
+
+def _decision_row(run_id: int, number: int, decision: Decision) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "number": number,
+        "instrument_id": decision.instrument_id,
+        "decided_at": decision.decided_at,
+        "kind": decision.kind,
+        "target": decision.target,
+        "because": decision.because,
+        "bar": bar_json(decision.bar),
+        "checks": plain([asdict(check) for check in decision.checks]),
+        "steps": plain([asdict(step) for step in decision.steps]),
+        "outcome": decision.outcome.value,
+        "reason": decision.reason,
+    }
+
+
+def _decimal(value: Any) -> Decimal:
+    return Decimal(repr(float(value)))
