@@ -46,7 +46,7 @@ def main(settings: Settings) -> int:
     """Work until told to stop: `settings.workers` processes, one of them this one if it is one."""
     preload()
     if settings.workers == 1:
-        return serve(settings, _name(os.getpid()))
+        return serve(settings, _name(os.getpid()), _StopFlag())
     return _serve_many(settings)
 
 
@@ -62,12 +62,11 @@ def preload() -> None:
             log.error("worker.body_missing", kind=kind, error=str(error))
 
 
-def serve(settings: Settings, name: str) -> int:
+def serve(settings: Settings, name: str, stop: _StopFlag) -> int:
     """One worker: takes jobs until SIGTERM or SIGINT, and finds Redis again whenever it comes back."""
     if settings.redis_url is None or settings.database_url is None:
         raise ValueError("a worker needs the URLs of PostgreSQL and Redis")
     jobs.work_with(settings, name)
-    stop = _StopFlag()
     births = 0
     while not stop.asked:
         stop.listen()
@@ -200,7 +199,7 @@ def _serve_many(settings: Settings) -> int:
     """Several workers as children of this process; one that dies is replaced."""
     stop = _StopFlag()
     stop.listen()
-    children = {_child(settings) for _ in range(settings.workers)}
+    children = {_child(settings, stop) for _ in range(settings.workers)}
     told = False
     while children:
         if stop.asked and not told:
@@ -215,12 +214,12 @@ def _serve_many(settings: Settings) -> int:
         if not stop.asked:
             log.warning("worker.replaced", pid=pid, how=_how(status))
             time.sleep(RETRY_SECONDS)
-            children.add(_child(settings))
+            children.add(_child(settings, stop))
     return 0
 
 
-def _child(settings: Settings) -> int:
-    """A forked worker; its process id."""
+def _child(settings: Settings, stop: _StopFlag) -> int:
+    """A forked worker; its process id. It goes on listening with our flag: no signal falls in between."""
     parent = os.getpid()
     pid = os.fork()
     if pid:
@@ -228,7 +227,7 @@ def _child(settings: Settings) -> int:
     code = 1
     try:
         die_with(parent)
-        code = serve(settings, _name(os.getpid()))
+        code = serve(settings, _name(os.getpid()), stop)
     finally:
         # Never back into the parent's code, whatever happened; its exit handlers are not ours either.
         os._exit(code)

@@ -7,6 +7,9 @@ from typing import Any, Final, cast
 
 import orjson
 import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
 
 EVENTS: Final = "events"
 COMMANDS: Final = "commands"
@@ -16,8 +19,15 @@ HEARTBEAT_SECONDS: Final = 10
 
 
 def connect(url: str) -> redis.Redis:
-    """A client that answers or fails within two seconds."""
-    return redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2, decode_responses=True)
+    """A client that answers or fails within two seconds.
+
+    A connection that Redis closed meanwhile is replaced at once, once; redis-py's own way, three tries
+    with growing pauses, would hold a page or an engine up for seconds.
+    """
+    again = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
+    return redis.Redis.from_url(
+        url, socket_timeout=2, socket_connect_timeout=2, decode_responses=True, retry=again
+    )
 
 
 def market_data_key(venue: str, symbol: str) -> str:
