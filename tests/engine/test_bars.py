@@ -131,7 +131,7 @@ def test_a_day_without_a_trade_is_quiet_and_a_minute_more_is_missing_data():
 
 @pytest.mark.parametrize("calendar", ["24/7", "24/5", "XNYS"])
 def test_daily_and_longer_bars_are_never_filled(calendar):
-    bars = bars_at(0, 5 * 24 * 60, interval=86_400)
+    bars = bars_at(0, 2 * 24 * 60, interval=86_400)
     assert fill_quiet(bars, calendar) is bars
 
 
@@ -179,6 +179,17 @@ def test_hours_that_begin_at_half_past_nine_keep_doing_so_after_a_clock_change()
         friday,
         new_york(2026, 3, 9, 9, 30),
         new_york(2026, 3, 9, 10, 30),
+        monday,
+    ]
+
+
+def test_hours_on_the_full_hour_keep_to_it_though_the_session_opens_at_half_past():
+    friday, monday = new_york(2026, 3, 6, 14, 0), new_york(2026, 3, 9, 11, 0)
+    bars = Bars.of([a_bar(friday, interval=3600), a_bar(monday, interval=3600)])
+    assert opens(fill_quiet(bars, "XNYS")) == [
+        friday,
+        new_york(2026, 3, 6, 15, 0),
+        new_york(2026, 3, 9, 10, 0),
         monday,
     ]
 
@@ -280,6 +291,15 @@ def test_a_late_tick_is_counted_and_restates_nothing():
     assert builder.late == 1
     assert builder.close(NOON + timedelta(minutes=2)).high == 100
     assert builder.close(NOON + timedelta(minutes=1)) is None
+
+
+def test_a_tick_at_the_very_closing_time_is_in_time_for_the_next_bar():
+    builder = BarBuilder(1, 60)
+    builder.add(a_tick("100", NOON))
+    builder.close(NOON + timedelta(minutes=1))
+    builder.add(a_tick("101", NOON + timedelta(minutes=1)))
+    assert builder.close(NOON + timedelta(minutes=2)).open == 101
+    assert builder.late == 0
 
 
 def test_a_builder_goes_on_from_the_last_bar_before_it():

@@ -113,6 +113,17 @@ def test_the_standard_error_of_normal_returns_is_the_textbook_s():
     assert found.details["standard_error"] == pytest.approx(textbook, rel=0.02)
 
 
+def test_the_standard_error_feels_skewness_and_fat_tails():
+    returns = 0.01 - 0.01 * (np.random.default_rng(6).exponential(1, 500) - 1)
+    found = measured(a_curve(100 * np.cumprod(1 + returns)))["sharpe"]
+    daily = returns.mean() / returns.std(ddof=1)
+    moments = [((returns - returns.mean()) ** k).mean() for k in (2, 3, 4)]
+    skew, kurtosis = moments[1] / moments[0] ** 1.5, moments[2] / moments[0] ** 2
+    assert skew < -1.5
+    expected = math.sqrt((1 - skew * daily + (kurtosis - 1) / 4 * daily**2) / 499 * 365)
+    assert found.details["standard_error"] == pytest.approx(expected, rel=1e-9)
+
+
 def test_the_standard_error_is_how_far_ratios_of_equal_runs_scatter():
     runs = [np.random.default_rng(seed).standard_t(5, 400) * 0.01 + 0.001 for seed in range(300)]
     found = [measured(a_curve(100 * np.cumprod(1 + run)))["sharpe"] for run in runs]
@@ -249,6 +260,11 @@ def test_a_fall_from_the_starting_capital_is_a_drawdown_that_may_not_have_ended(
     assert found.value == pytest.approx(0.2)
     assert found.details["peak_at"] == START.isoformat()
     assert found.details["recovered_at"] is None
+
+
+def test_a_drawdown_begins_when_equity_was_last_at_its_peak():
+    found = measured(a_curve([120.0, 110.0, 120.0, 60.0]))["max_drawdown"]
+    assert found.details["peak_at"] == (START + timedelta(days=3)).isoformat()
 
 
 def test_the_deepest_fall_in_money_may_be_another_than_in_percent():

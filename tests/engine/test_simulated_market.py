@@ -253,6 +253,14 @@ def test_a_part_of_the_bars_is_a_part_of_the_whole(start, length):
     assert same(part, whole.between(starts_at, ends_at))
 
 
+def test_the_first_second_of_a_day_carries_the_last_price_of_the_day_before():
+    midnight = GENESIS + 2 * DAY
+    whole = MARKET.bars("SOL/USD", 1, midnight - HOUR, midnight + HOUR)
+    part = MARKET.bars("SOL/USD", 1, midnight, midnight + HOUR)
+    assert part.filled[0]
+    assert same(part, whole.between(midnight, None))
+
+
 def test_before_the_first_price_there_is_no_bar():
     bars = MARKET.bars("BTC/USD", 60, GENESIS - DAY, GENESIS + HOUR)
     assert bars.bar(0).opened_at >= GENESIS
