@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
 import redis
@@ -20,6 +20,7 @@ import structlog
 
 from engine import catalogue, lease, trading_state
 from engine.bootstrap import REPLAY, Assembly, prepare, unsent
+from engine.core import StrategyRun
 from engine.desk import Answer, Denied, Desk
 from engine.journal import LEASE_SECONDS, Journal, LeaseLost
 from engine.live import AccountLoop
@@ -75,6 +76,7 @@ class Engine:
         self._journal_thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._failures: asyncio.Queue[tuple[int, str]] = asyncio.Queue()
         self._stop = asyncio.Event()
+        self._stopping: set[UUID] = set()
         self._loop_ms = 0.0
 
     async def run(self) -> int:
@@ -269,7 +271,7 @@ class Engine:
                 return
         await self._db(self._set_status, strategy_id, "running")
 
-    def _load_run(self, strategy_id: int) -> Any:
+    def _load_run(self, strategy_id: int) -> StrategyRun:
         with self.db.connect() as connection:
             return self.assembly.run(connection, strategy_id)
 
@@ -352,13 +354,13 @@ class Engine:
 
     async def _take_commands(self) -> None:
         """Wake by the stream, look at the rows; a flushed stream costs at most a second."""
-        await self._resume_stops()
         while True:
-            await self._redis(self._wait_for_command)
             await self._db(self._expire)
+            await self._resume_stops()
             for row in await self._db(self._asked):
                 await self._execute(row)
             await self._converge()
+            await self._redis(self._wait_for_command)
 
     def _wait_for_command(self) -> None:
         try:
@@ -373,7 +375,7 @@ class Engine:
             with contextlib.suppress(redis.ResponseError):
                 self.redis.xgroup_create(bus.COMMANDS, bus.COMMAND_READERS, id="0", mkstream=True)
             return
-        for _, messages in found or []:  # type: ignore[union-attr,misc]
+        for _, messages in cast("list[tuple[str, list[tuple[str, Any]]]]", found or []):
             self.redis.xack(bus.COMMANDS, bus.COMMAND_READERS, *[id_ for id_, _ in messages])
 
     def _expire(self) -> None:
@@ -496,7 +498,7 @@ class Engine:
     # Stop and resume --------------------------------------------------------------------
 
     async def _resume_stops(self) -> None:
-        """A stop that a crash interrupted goes on."""
+        """A stop that a crash interrupted, or that `seraphim kill` began, goes on."""
 
         def interrupted() -> list[Any]:
             query = sa.select(CommandRow.__table__).where(
@@ -510,12 +512,19 @@ class Engine:
         for row in await self._db(interrupted):
             command = decode(row.kind, row.arguments)
             assert isinstance(command, StopTrading)
-            await self._stop_steps(row.id, command, row.actor, [])
+            if row.id not in self._stopping:
+                self._begin_steps(row.id, command, row.actor, [])
 
     async def _stop_trading(self, command_id: UUID, command: StopTrading, actor: str) -> None:
         if await self._db(self._block, command_id, command, actor):
             steps = [{"name": "block", "ok": True, "text": "no order is released any more"}]
-            self._tasks.create_task(self._stop_steps(command_id, command, actor, steps))
+            self._begin_steps(command_id, command, actor, steps)
+
+    def _begin_steps(
+        self, command_id: UUID, command: StopTrading, actor: str, steps: list[dict[str, Any]]
+    ) -> None:
+        self._stopping.add(command_id)
+        self._tasks.create_task(self._stop_steps(command_id, command, actor, steps))
 
     def _block(self, command_id: UUID, command: StopTrading, actor: str) -> bool:
         with self.db.begin() as connection:
@@ -571,7 +580,9 @@ class Engine:
             if not position.is_flat
         }
         for strategy_id in sorted(holders):
-            run = loop.core.runs.get(strategy_id) or await self._db(self._load_run, strategy_id)
+            run = loop.core.runs.get(strategy_id)
+            if run is None:
+                run = await self._db(self._load_run, strategy_id)
             async with loop.turn_lock:
                 await loop.flatten(run, f"trading stopped by {actor}")
 

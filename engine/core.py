@@ -29,7 +29,6 @@ from shared.domain.instruments import Instrument
 from shared.domain.ledger import LedgerEntry
 from shared.domain.market import Bar
 from shared.domain.orders import (
-    Cancelled,
     Fill,
     ImpossibleEvent,
     Leg,
@@ -38,7 +37,6 @@ from shared.domain.orders import (
     OrderEvent,
     OrderRequest,
     OrderType,
-    Rejected,
     Side,
     Submitted,
     advance,
@@ -250,9 +248,8 @@ class TradingCore:
             asked, standing.asked = standing.asked, target
             if target != target:  # NaN leaves
                 continue
-            if target in (asked, standing.target):
-                if run.sizing.band is None or not self._left_band(run, bound, target):
-                    continue
+            if target in (asked, standing.target) and not self._left_band(run, bound, target):
+                continue
             self._aim(run, bound, evaluation.signal(column, row), at, actions)
 
     def _hear_scalars(self, run: StrategyRun, at: datetime, actions: list[Action]) -> None:
@@ -266,9 +263,8 @@ class TradingCore:
             asked, standing.asked = standing.asked, NAN if target is None else target
             if signal is None or target is None:
                 continue
-            if target in (asked, standing.target):
-                if run.sizing.band is None or not self._left_band(run, bound, target):
-                    continue
+            if target in (asked, standing.target) and not self._left_band(run, bound, target):
+                continue
             self._aim(run, bound, signal, at, actions)
 
     def _holdings(self, run: StrategyRun) -> tuple[dict[str, float], dict[str, float]]:
@@ -478,7 +474,9 @@ class TradingCore:
                 continue
             asked = order.asked_quantity
             left = (
-                float(asked - order.filled) if asked is not None else float(request.value) / price
+                float(asked - order.filled)
+                if asked is not None
+                else float(request.value or 0) / price
             )
             quantity += request.side.sign * left
         return quantity * price
@@ -692,9 +690,8 @@ class TradingCore:
             flat = self.portfolio.position(run.id, order.request.instrument_id).is_flat
             if isinstance(event, Fill) and flat:
                 standing.target, standing.time_exit = 0.0, 0
-        elif isinstance(event, Rejected | Cancelled) and order.filled == 0:
-            if not self._replaced(order):
-                standing.target = standing.before
+        elif order.filled == 0 and not self._replaced(order):
+            standing.target = standing.before
 
     def remember_ended(self, order: Order) -> None:
         """Keep an order that ended, for the fill that may still come late."""

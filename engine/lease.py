@@ -76,8 +76,8 @@ def try_acquire(engine: sa.Engine, group: str) -> UUID | None:
         ).one_or_none()
         if row is None:
             statement = insert(EngineLeaseRow).values(engine_group=group, **values)
-            statement = statement.on_conflict_do_nothing().returning(EngineLeaseRow.token)
-            return connection.scalar(statement)
+            taken = statement.on_conflict_do_nothing().returning(EngineLeaseRow.token)
+            return token if connection.scalar(taken) is not None else None
         if not _may_take(row.holder, row.pid, float(row.over)):
             return None
         connection.execute(

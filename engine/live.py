@@ -186,7 +186,10 @@ class AccountLoop:
         bars = list(bars)
         due = []
         for strategy_id, live in sorted(self.live.items()):
-            if live.run.stopping or not any([live.window.add(bar) for bar in bars]):
+            if live.run.stopping:
+                continue
+            closed = [live.window.add(bar) for bar in bars]
+            if not any(closed):
                 continue
             self.core.deciding = strategy_id
             try:

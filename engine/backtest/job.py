@@ -20,7 +20,8 @@ from sqlalchemy.orm import Session
 from engine import catalogue
 from engine.backtest.metrics import Curve, Metric, as_json, measure
 from engine.backtest.replay import Record
-from engine.backtest.run import Specification, quote_asset, run as run_specification
+from engine.backtest.run import Specification, quote_asset
+from engine.backtest.run import run as run_specification
 from engine.backtest.trades import Trade, round_trips
 from engine.bars import Bars
 from engine.books import as_instrument, costs_from
@@ -122,7 +123,7 @@ def look_up(session: Session, request: BacktestRequest) -> Asked:
     if set(request.inputs) != set(declared):
         raise JobRefused(f"inputs: give one series for each of {', '.join(declared)}")
     found = {
-        key: _input(session, key, request.inputs[key], declared[key].trades, ends_at)
+        key: _input(session, key, request.inputs[key], ends_at, trades=declared[key].trades)
         for key in declared
     }
     instruments = {f.instrument.id: f.instrument for f in found.values()}
@@ -166,7 +167,7 @@ class _Found:
 
 
 def _input(
-    session: Session, key: str, given: Mapping[str, Any], trades: bool, ends_at: datetime | None
+    session: Session, key: str, given: Mapping[str, Any], ends_at: datetime | None, *, trades: bool
 ) -> _Found:
     series = session.get(SeriesRow, given.get("series_id"))
     if series is None:

@@ -77,15 +77,11 @@ class MaxDrawdown:
         if proposal.equity is None or proposal.peak <= 0:
             return _unknown("max_drawdown", self.max_fraction, "%", "equity is not known")
         drawdown = max(0.0, 1 - proposal.equity / proposal.peak)
-        check = _answer(
-            "max_drawdown", drawdown, self.max_fraction, "%", "marked equity below its peak by"
-        )
-        if drawdown >= self.max_fraction:
-            return Check(
-                "max_drawdown", False, drawdown, self.max_fraction, "%",
-                f"marked equity below its peak by {drawdown:.2%}, at or over the limit {self.max_fraction:.2%}",
-            )  # fmt: skip
-        return check
+        below = f"marked equity below its peak by {drawdown:.2%}"
+        allowed = drawdown < self.max_fraction
+        relation = "under" if allowed else "at or over"
+        text = f"{below}, {relation} the limit {self.max_fraction:.2%}"
+        return Check("max_drawdown", allowed, drawdown, self.max_fraction, "%", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +185,7 @@ def policy_from(given: Mapping[str, Any]) -> RiskPolicy:
     rules = {f.name: f.default_factory for f in fields(RiskPolicy)}
     if extra := set(given) - set(rules):
         raise BadPolicy(f"{', '.join(sorted(extra))}: no such rule (known: {', '.join(rules)})")
-    return RiskPolicy(**{name: _rule(rules[name], name, given[name]) for name in given})  # type: ignore[arg-type]
+    return RiskPolicy(**{name: _rule(rules[name], name, given[name]) for name in given})
 
 
 def _rule(kind: Any, name: str, given: Mapping[str, Any]) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple, cast
@@ -69,11 +70,11 @@ class Param:
             raise BadParameter(
                 self.name, value, f"is not one of {', '.join(map(str, self.choices))}"
             )
-        bounds = (
-            (self.ge, lambda v, b: v >= b, "at least"),
-            (self.le, lambda v, b: v <= b, "at most"),
-            (self.gt, lambda v, b: v > b, "more than"),
-            (self.lt, lambda v, b: v < b, "less than"),
+        bounds: tuple[tuple[float | None, Callable[[Any, Any], bool], str], ...] = (
+            (self.ge, operator.ge, "at least"),
+            (self.le, operator.le, "at most"),
+            (self.gt, operator.gt, "more than"),
+            (self.lt, operator.lt, "less than"),
         )
         for bound, holds, words in bounds:
             if bound is not None and not holds(value, bound):
@@ -300,19 +301,14 @@ class BaseStrategy:
             found = self.features(probe)
         except (IndexError, ValueError):
             return own or UNDECLARED_MEMORY
-        memories = [1]
-        for value in found.values():
-            memories.append(value.memory if isinstance(value, Feature) else own or 0)
-        if own is None and any(not isinstance(v, Feature) for v in found.values()):
-            # Raw bar columns need one bar; other plain arrays cannot say what they need.
-            raw = {
-                id(getattr(b, n))
-                for b in probe.values()
-                for n in ("open", "high", "low", "close", "volume")
-            }
-            if any(not isinstance(v, Feature) and id(v) not in raw for v in found.values()):
-                memories.append(UNDECLARED_MEMORY)
-        return max(*memories, own or 1)
+        memories = [value.memory for value in found.values() if isinstance(value, Feature)]
+        plain = [value for value in found.values() if not isinstance(value, Feature)]
+        # A raw bar column needs one bar; other plain arrays cannot say what they need.
+        names = ("open", "high", "low", "close", "volume")
+        raw = {id(getattr(bars, name)) for bars in probe.values() for name in names}
+        if own is None and any(id(value) not in raw for value in plain):
+            memories.append(UNDECLARED_MEMORY)
+        return max([own or 1, *memories])
 
 
 def aligned(

@@ -29,10 +29,9 @@ class BollingerReversion(BaseStrategy):
         target = np.full(len(f), np.nan)
         target[f["close"] < f["lower"]] = 1.0
         target[f["close"] > f["middle"]] = 0.0
-        exits = (StopLoss(fraction=self.stop),) if self.stop else ()
-        if self.patience:
-            exits += (TimeExit(self.patience),)
-        return Signals(target, exits=exits)
+        stop = [StopLoss(fraction=self.stop)] if self.stop else []
+        patience = [TimeExit(self.patience)] if self.patience else []
+        return Signals(target, exits=(*stop, *patience))
 
     def because(self, now):
         close, lower, middle = now["close"], now["lower"], now["middle"]

@@ -201,7 +201,7 @@ class OrderRow(Base):
             "cancelled",
             "expired",
             "rejected",
-        ),  # fmt: skip
+        ),
         sa.Index(
             "ix_orders_open",
             "account_id",

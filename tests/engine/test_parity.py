@@ -118,7 +118,7 @@ def test_the_same_bars_give_the_same_trades_live_and_in_a_backtest(
             costs=Costs(0.001, 0.0005),
             sizing=Sizing.from_json(SIZING),
             policy=policy_from(policy),
-        )  # fmt: skip
+        )
     )
     research = outcome.record.fills
 

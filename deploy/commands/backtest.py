@@ -1,0 +1,193 @@
+"""`seraphim backtest`: one run over stored history, in this process, stored like any other."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+import sqlalchemy as sa
+
+from deploy.commands import jobs_here
+from deploy.embedded import services
+from deploy.exits import Exit, Stop
+from deploy.schema import require_current
+from shared.db.backtests import RunRow
+from shared.db.market import InstrumentRow, SeriesRow
+from shared.db.sessions import make_engine
+from shared.domain.market import interval_seconds, interval_text
+from shared.jobs import BacktestRequest
+from shared.settings import Settings
+
+RULES = ("position_size", "max_drawdown", "concentration", "volatility", "liquidity")
+EXAMPLES = """
+examples:
+  seraphim backtest moving_average_cross AAPL
+  seraphim backtest moving_average_cross AAPL@1d -p short_window=20 -p long_window=60 --from 2005-01-01
+  seraphim backtest rsi_reversion BTC/USD@1m --fee 0.0026 --sizing cash:1 --no-risk --json
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EXAMPLES
+    parser.add_argument("strategy", help="a strategy type; `seraphim strategies list` shows them")
+    parser.add_argument(
+        "series",
+        nargs="+",
+        help="what it reads: SYMBOL or SYMBOL@INTERVAL, or KEY=SYMBOL@INTERVAL for further inputs",
+    )
+    parser.add_argument(
+        "-p",
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="may be repeated",
+    )
+    parser.add_argument("--from", dest="starts_at", default="", metavar="DATE")
+    parser.add_argument("--to", dest="ends_at", default="", metavar="DATE")
+    parser.add_argument("--capital", default="100000")
+    parser.add_argument("--fee", default="0.001", help="fraction of the traded value (0.001)")
+    parser.add_argument("--slippage", default="0", help="fraction of the price (0)")
+    parser.add_argument(
+        "--sizing",
+        default="fraction:1",
+        metavar="METHOD:VALUE",
+        help="fraction:0.5, cash:1, quantity:10, value:1000 or volatility:0.2 (fraction:1)",
+    )
+    parser.add_argument("--no-risk", action="store_true", help="every risk rule off")
+    parser.add_argument(
+        "--risk", action="append", default=[], metavar="RULE=LIMIT",
+        help=f"one of {', '.join(RULES)} with its limit, or =off; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print the run as JSON")
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    with services(settings) as ready:
+        url = ready.database_url or ""
+        require_current(url)
+        _sync_catalogue(url, settings)
+        request = _request(args, url)
+        job = jobs_here.do(ready, request, f"Backtest {args.strategy}", quiet=args.json)
+        if job.state != "done":
+            print(f"seraphim: {job.error or job.progress_text}", file=sys.stderr)
+            return Exit.FAILED
+        _show(url, int((job.result or {})["run_id"]), as_json=args.json)
+    return Exit.OK
+
+
+def _sync_catalogue(url: str, settings: Settings) -> None:
+    from engine import catalogue
+
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        catalogue.sync(connection, settings.strategies_folder)
+    engine.dispose()
+
+
+def _request(args: argparse.Namespace, url: str) -> BacktestRequest:
+    return BacktestRequest(
+        strategy_type=args.strategy,
+        parameters=dict(_pair(text, "--parameter") for text in args.parameter),
+        inputs=_inputs(args.series, url),
+        capital=args.capital,
+        starts_at=args.starts_at,
+        ends_at=args.ends_at,
+        costs={"fee_rate": args.fee, "slippage": args.slippage},
+        sizing=_sizing(args.sizing),
+        risk_policy=_policy(args.risk, off=args.no_risk),
+    )
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise Stop(Exit.USAGE, f"{option} {text!r}: write NAME=VALUE")
+    return name.strip(), value.strip()
+
+
+def _inputs(given: list[str], url: str) -> dict[str, Any]:
+    engine = make_engine(url)
+    try:
+        with engine.connect() as connection:
+            return dict(_input(connection, text) for text in given)
+    finally:
+        engine.dispose()
+
+
+def _input(connection: sa.Connection, text: str) -> tuple[str, dict[str, Any]]:
+    key, equals, rest = text.partition("=")
+    key, rest = (key, rest) if equals else ("main", text)
+    symbol, at, interval = rest.partition("@")
+    query = (
+        sa.select(SeriesRow.id, SeriesRow.interval, SeriesRow.source)
+        .join(InstrumentRow, InstrumentRow.id == SeriesRow.instrument_id)
+        .where(sa.func.lower(InstrumentRow.symbol) == symbol.lower())
+        .order_by(SeriesRow.interval, SeriesRow.id)
+    )
+    found = connection.execute(query).all()
+    if at:
+        try:
+            seconds = interval_seconds(interval)
+        except ValueError as error:
+            raise Stop(Exit.USAGE, str(error)) from error
+        found = [row for row in found if row.interval == seconds]
+    if not found:
+        raise Stop(
+            Exit.USAGE,
+            f"{rest}: no such series; `seraphim import` or `seraphim sample-data` adds one",
+        )
+    if len(found) > 1:
+        have = ", ".join(f"{symbol}@{interval_text(r.interval)} ({r.source})" for r in found)
+        raise Stop(Exit.USAGE, f"{rest} could be {have}: name the interval")
+    return key, {"series_id": found[0].id, "trades": True}
+
+
+def _sizing(text: str) -> dict[str, Any]:
+    method, _, value = text.partition(":")
+    names = {"fraction": "fraction", "cash": "fraction", "quantity": "quantity", "value": "value",
+             "volatility": "annual_volatility"}  # fmt: skip
+    if method not in names:
+        raise Stop(Exit.USAGE, f"--sizing {text!r}: the method is one of {', '.join(names)}")
+    return {"method": method, **({names[method]: value} if value else {})}
+
+
+def _policy(given: list[str], *, off: bool) -> dict[str, Any]:
+    policy: dict[str, Any] = {rule: {"enabled": False} for rule in RULES} if off else {}
+    for text in given:
+        rule, limit = _pair(text, "--risk")
+        if rule not in RULES:
+            raise Stop(Exit.USAGE, f"--risk {text!r}: the rule is one of {', '.join(RULES)}")
+        name = "max_annual" if rule == "volatility" else "max_fraction"
+        policy[rule] = {"enabled": False} if limit == "off" else {"enabled": True, name: limit}
+    return policy
+
+
+def _show(url: str, run_id: int, *, as_json: bool) -> None:
+    engine = make_engine(url)
+    with engine.connect() as connection:
+        row = connection.execute(sa.select(RunRow.__table__).where(RunRow.id == run_id)).one()
+    engine.dispose()
+    if as_json:
+        kept = {key: value for key, value in row._mapping.items() if key != "job_id"}
+        print(json.dumps(kept, default=str))
+        return
+    rate = row.bars / row.elapsed_seconds if row.elapsed_seconds else 0
+    print(
+        f"Run {row.id}: {row.strategy_type}, {row.starts_at:%Y-%m-%d} to {row.ends_at:%Y-%m-%d}, ",
+        end="",
+    )
+    print(f"{row.bars:,} bars in {row.elapsed_seconds:.2f} s ({rate:,.0f} a second)")
+    for name, metric in row.metrics.items():
+        print(f"  {name.replace('_', ' '):<20} {_value(metric):>18}")
+
+
+def _value(metric: dict[str, Any]) -> str:
+    value = metric["value"]
+    if value is None:
+        return f"- ({metric['reason']})"
+    if metric["unit"] == "%":
+        return f"{value:.2%}"
+    return f"{value:,.0f}" if metric["unit"] == "count" else f"{value:,.2f}"
