@@ -76,12 +76,16 @@ def _others_use(place: Place) -> bool:
 def ensure(place: Place, *, scratch: bool = False) -> Running:
     """The server, started if it must be. For someone who holds the users' lock."""
     deadline = time.monotonic() + _SECONDS
+    tried = False
     while time.monotonic() < deadline:
-        if not is_locked(place.keeper_lock):
+        if is_locked(place.keeper_lock):
+            if running := look(place):
+                return running
+        else:
+            if tried:  # a failure found before our own try may be an old one
+                _fail_if_told(place)
             _start_keeper(place, scratch=scratch)
-        elif running := look(place):
-            return running
-        _fail_if_told(place)
+            tried = True
         time.sleep(0.03)
     raise Stop.servers(f"{place.kind} did not become ready in {_SECONDS} s; see {place.log}.")
 
