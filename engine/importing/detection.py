@@ -104,7 +104,7 @@ def detect(
     guessed = symbol or _symbol(scan, file_name)
     asset_class, quote_asset = _asset(guessed)
     calendar = _calendar(moments, interval, asset_class)
-    problems = layout.problems(scan.header) + _style_problems(layout, why_style)
+    problems = _layout_problems(scan, layout) + _style_problems(layout, why_style)
     first: tuple[Look, ...] = ()
     last: tuple[Look, ...] = ()
     if not problems:
@@ -245,8 +245,14 @@ def _with_style(scan: _Scan) -> tuple[Layout, str]:
     return layout.over({"date_style": style.name}), style.why
 
 
+def _layout_problems(scan: _Scan, layout: Layout) -> list[Problem]:
+    """All but an unknown style of times, which has a better reason than the layout's own."""
+    known = layout if layout.date_style else layout.over({"date_style": dates.YEAR_FIRST})
+    return known.problems(scan.header)
+
+
 def _style_problems(layout: Layout, why: str) -> list[Problem]:
-    """Instead of the layout's own word for it, why the style cannot be told."""
+    """Why the style cannot be told."""
     if layout.date_style or not layout.time:
         return []
     reason = why or "the times are in no style this program knows"
@@ -265,7 +271,7 @@ def _has_decimal_commas(scan: _Scan) -> bool:
 
 def _moments(scan: _Scan, layout: Layout, timezone: str) -> list[datetime]:
     """The times of the first rows as far as they can be read, in ascending order."""
-    if not layout.time or not layout.date_style or layout.problems(scan.header):
+    if not layout.date_style or layout.problems(scan.header):
         return []
     reader = TimeReader(layout.date_style, timezone)
     moments = []

@@ -26,7 +26,7 @@ class Problem:
         if self.value:
             where += f" {shown(self.value)}"
         text = f"{where}: {self.reason}" if where else self.reason
-        return f"{text}. {self.remedy}" if self.remedy else f"{text}."
+        return f"{text}. {self.remedy}." if self.remedy else f"{text}."
 
 
 class BadFile(ValueError):

@@ -6,7 +6,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-import redis
 import sqlalchemy as sa
 
 from engine import clock, jobs
@@ -153,7 +152,7 @@ def test_pressing_the_button_twice_is_one_job(sessions, client):
 
 
 def test_a_job_asked_for_while_redis_is_away_stays_queued(sessions):
-    nobody = redis.Redis(host="127.0.0.1", port=1, socket_connect_timeout=0.5)
+    nobody = bus.connect("redis://127.0.0.1:1/0")
     job = ask(sessions, "quick", nobody)
     assert row(sessions, job.id).state == "queued"
 
