@@ -100,7 +100,7 @@ class Postgres:
         self._data = folder / "data"
         self._scratch = scratch
         self._access = access(folder, keep_port=False)
-        self._account = account()
+        self._account = account(self._data)
 
     @property
     def url(self) -> str:
@@ -203,7 +203,7 @@ class Redis:
         del scratch  # it keeps nothing on disk anyway
         self._folder = folder
         self._access = access(folder, keep_port=False)
-        self._account = account()
+        self._account = account(folder)
 
     @property
     def url(self) -> str:

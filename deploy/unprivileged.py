@@ -28,10 +28,12 @@ class Account:
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
 
-def account() -> Account | None:
-    """The account for servers: a system user of their own if we are root, else ourselves."""
+def account(data: Path) -> Account | None:
+    """Who runs a server on `data`: ourselves; if we are root its owner, or a user made for it."""
     if os.geteuid() != 0:
         return None
+    if data.exists() and data.stat().st_uid != 0:
+        return Account(data.stat().st_uid, data.stat().st_gid)
     try:
         entry = pwd.getpwnam(NAME)
     except KeyError:
