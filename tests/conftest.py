@@ -7,10 +7,13 @@ migrated database of the test's own, cloned from a template.
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import psycopg
@@ -19,6 +22,9 @@ import redis
 
 from deploy.embedded import using
 from shared.settings import ROOT, Settings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 # The first example may compile or connect; a deadline would make that a failure.
 hypothesis.settings.register_profile("seraphim", deadline=None)
@@ -137,6 +143,39 @@ def module_settings(
 
 def installation(home: Path, database_url: str, redis_url: str) -> Settings:
     return Settings.from_env({"SERAPHIM_HOME": str(home)}).with_urls(database_url, redis_url)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real Chromium. Without one the test is skipped, or fails where browsers are required.
+
+    A module's and not the session's: while it is open, asyncio.run works nowhere else.
+    """
+    names = ("chromium", "chromium-browser", "google-chrome")
+    executable = next(filter(None, map(shutil.which, names)), None)
+    if executable is None:
+        if os.environ.get("SERAPHIM_REQUIRE_BROWSER") == "1":
+            pytest.fail("browser tests are required, and there is no Chromium on PATH")
+        pytest.skip("there is no Chromium on PATH")
+    from playwright.sync_api import sync_playwright
+
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=executable, args=quiet)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """An empty page of 1440 x 900. A script that fails on it fails the test."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    opened = context.new_page()
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    context.close()
+    assert errors == [], "scripts failed on the page"
 
 
 def _emptied(url: str) -> Iterator[str]:
