@@ -1,0 +1,494 @@
+// Pictures with a crosshair: equity with drawdown (uPlot) and candles with trades (Lightweight Charts).
+// A box says what it wants in data-chart, data-url and data-every; its numbers come as JSON.
+"use strict";
+(() => {
+  const zone = document.body.dataset.zone || "UTC";
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+  // ------------------------------------------------------------ words and colours
+
+  const NARROW = "\u202f";
+
+  function grouped(value, decimals) {
+    if (value === null || value === undefined || !Number.isFinite(value)) return "—";
+    const text = Math.abs(value).toFixed(decimals);
+    const [whole, part] = text.split(".");
+    const spaced = whole.replace(/\B(?=(\d{3})+$)/g, NARROW);
+    const sign = value < 0 && Number(text) !== 0 ? "−" : "";
+    return sign + spaced + (part ? `.${part}` : "");
+  }
+
+  const percent = (fraction, decimals = 2) => `${grouped(fraction * 100, decimals)}\u00a0%`;
+
+  const clock = (options) => new Intl.DateTimeFormat("en-GB", { timeZone: zone, hour12: false, ...options });
+  const forms = {
+    full: clock({ day: "2-digit", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" }),
+    date: clock({ day: "2-digit", month: "short", year: "numeric" }),
+    day: clock({ day: "numeric", month: "short" }),
+    month: clock({ month: "short", year: "numeric" }),
+    year: clock({ year: "numeric" }),
+    minute: clock({ hour: "2-digit", minute: "2-digit" }),
+    second: clock({ hour: "2-digit", minute: "2-digit", second: "2-digit" }),
+  };
+  const timeText = (seconds, form) => forms[form].format(new Date(seconds * 1000));
+
+  const probe = document.createElement("span");
+  probe.hidden = true;
+  document.body.append(probe);
+
+  // light-dark() and color-mix() only become a colour on an element
+  function colour(expression) {
+    probe.style.color = "";
+    probe.style.color = expression;
+    const parts = getComputedStyle(probe).color;
+    if (!parts.startsWith("color(")) return parts;
+    const [r, g, b, a = 1] = parts.match(/[\d.]+/g).slice(parts.startsWith("color(srgb") ? 0 : 1).map(Number);
+    return `rgba(${Math.round(r * 255)}, ${Math.round(g * 255)}, ${Math.round(b * 255)}, ${a})`;
+  }
+
+  const token = (name) => colour(`var(--${name})`);
+  const faded = (name, share) => colour(`color-mix(in srgb, var(--${name}) ${share}%, transparent)`);
+
+  // ------------------------------------------------------------ numbers from the console
+
+  async function numbers(url) {
+    const response = await fetch(url, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(15000) });
+    if (!response.ok) throw new Error(`${response.status}`);
+    return response.json();
+  }
+
+  function withQuery(url, key, value) {
+    const whole = new URL(url, location.href);
+    whole.searchParams.set(key, value);
+    return whole.pathname + whole.search;
+  }
+
+  function say(box, text) {
+    let message = box.querySelector(".chart-message");
+    if (!text) return message?.remove();
+    if (!message) {
+      message = document.createElement("p");
+      message.className = "chart-message";
+      box.append(message);
+    }
+    message.textContent = text;
+  }
+
+  function readout(box, pairs) {
+    const line = document.getElementById(box.dataset.readout);
+    if (!line) return;
+    line.replaceChildren(
+      ...pairs.map(([label, value, kind]) => {
+        const item = document.createElement("span");
+        if (label) item.append(`${label} `);
+        const number = document.createElement("b");
+        number.textContent = value;
+        if (kind) number.className = kind;
+        item.append(number);
+        return item;
+      }),
+    );
+  }
+
+  function repeat(box, seconds, step) {
+    if (!seconds) return;
+    const timer = setInterval(() => {
+      if (!box.isConnected) clearInterval(timer);
+      else if (!document.hidden) step().catch(() => {});
+    }, seconds * 1000);
+  }
+
+  // ------------------------------------------------------------ equity
+
+  function equity(box) {
+    const asset = box.dataset.asset || "";
+    const benchmark = box.dataset.benchmark || "";
+    const key = `equity-${box.id}`;
+    let plots = [];
+    let data = null;
+    let zoomed = false;
+
+    function axis(extra) {
+      return {
+        stroke: token("muted"),
+        grid: { stroke: faded("line", 70), width: 1 },
+        ticks: { show: false },
+        font: "11px system-ui, sans-serif",
+        ...extra,
+      };
+    }
+
+    function ticks(self, splits) {
+      const span = splits.length > 1 ? splits[splits.length - 1] - splits[0] : 0;
+      const form = span <= 600 ? "second" : span <= 2 * 86400 ? "minute" : span <= 300 * 86400 ? "day" : span <= 3000 * 86400 ? "month" : "year";
+      return splits.map((s) => timeText(s, form));
+    }
+
+    function tell(index) {
+      if (!data || !data.times.length) return;
+      const i = index ?? data.times.length - 1;
+      const pairs = [
+        ["", timeText(data.times[i], data.times.length > 1 && data.times[1] - data.times[0] >= 80000 ? "date" : "full")],
+        ["Equity", `${grouped(data.equity[i], 2)}${asset ? ` ${asset}` : ""}`],
+      ];
+      if (data.benchmark) pairs.push([benchmark || "Benchmark", grouped(data.benchmark[i], 2)]);
+      const depth = data.drawdown[i];
+      pairs.push(["Drawdown", percent(depth), depth < 0 ? "loss" : ""]);
+      const first = data.equity.find((value) => value !== null);
+      if (first) {
+        const gain = data.equity[i] / first - 1;
+        pairs.push(["Since the left edge", `${gain > 0 ? "+" : ""}${percent(gain)}`, gain > 0 ? "gain" : gain < 0 ? "loss" : ""]);
+      }
+      readout(box, pairs);
+    }
+
+    function zoom(low, high) {
+      const first = data.times[0];
+      const last = data.times[data.times.length - 1];
+      const min = Math.max(first, low);
+      const max = Math.min(last, high);
+      if (max - min < 2) return;
+      zoomed = min > first || max < last;
+      for (const plot of plots) plot.setScale("x", { min, max });
+    }
+
+    const wheel = {
+      hooks: {
+        ready: [(plot) => {
+          plot.over.addEventListener("wheel", (event) => {
+            event.preventDefault();
+            const { min, max } = plot.scales.x;
+            const at = plot.posToVal(plot.cursor.left, "x");
+            const factor = event.deltaY < 0 ? 0.8 : 1.25;
+            zoom(at - (at - min) * factor, at + (max - at) * factor);
+          }, { passive: false });
+          plot.over.addEventListener("dblclick", showAll);
+        }],
+        setSelect: [(plot) => {
+          const { left, width } = plot.select;
+          if (width > 4) zoom(plot.posToVal(left, "x"), plot.posToVal(left + width, "x"));
+          plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+        }],
+      },
+    };
+
+    function showAll() {
+      zoomed = false;
+      zoom(data.times[0], data.times[data.times.length - 1]);
+      zoomed = false;
+    }
+
+    function build() {
+      for (const plot of plots) plot.destroy();
+      plots = [];
+      box.replaceChildren();
+      const width = box.clientWidth;
+      const height = box.clientHeight;
+      const below = Math.round(height * 0.3);
+      const decimals = spread(data.equity) < 10 ? 2 : 0;
+      const cursor = {
+        sync: { key, setSeries: false },
+        drag: { x: true, y: false, setScale: false },
+        points: { size: 7, fill: token("accent"), stroke: token("panel"), width: 2 },
+        x: true,
+        y: false,
+      };
+      const series = [
+        {},
+        { stroke: token("accent"), width: 1.6, fill: faded("accent", 10), points: { show: false } },
+      ];
+      if (data.benchmark) series.push({ stroke: token("muted"), width: 1.2, dash: [4, 4], points: { show: false } });
+      const wide = 66;
+      const upper = {
+        width, height: height - below, legend: { show: false }, cursor, plugins: [wheel], padding: [8, 8, 0, 0],
+        scales: { x: { time: true } },
+        axes: [axis({ show: false }), axis({ size: wide, values: (self, splits) => splits.map((s) => grouped(s, decimals)) })],
+        series,
+        hooks: { setCursor: [(plot) => tell(plot.cursor.idx)] },
+      };
+      const lower = {
+        width, height: below, legend: { show: false }, cursor, plugins: [wheel], padding: [4, 8, 0, 0],
+        scales: { x: { time: true }, y: { range: (self, min) => [Math.min(min * 1.1, -0.0005), 0] } },
+        axes: [
+          axis({ grid: { show: false }, size: 24, values: ticks }),
+          axis({ size: wide, splits: (self, i, min) => [0, min], values: (self, splits) => splits.map((s) => percent(s, Math.abs(splits[1]) < 0.1 ? 2 : 1)) }),
+        ],
+        series: [{}, { stroke: token("loss"), width: 1, fill: faded("loss", 22), points: { show: false } }],
+        hooks: { setCursor: [(plot) => tell(plot.cursor.idx)] },
+      };
+      plots = [new uPlot(upper, upperData(), box), new uPlot(lower, [data.times, data.drawdown], box)];
+      tell(null);
+    }
+
+    const spread = (values) => {
+      const known = values.filter((value) => value !== null);
+      return Math.max(...known) - Math.min(...known);
+    };
+    const upperData = () => (data.benchmark ? [data.times, data.equity, data.benchmark] : [data.times, data.equity]);
+
+    async function load() {
+      const fresh = await numbers(box.dataset.url);
+      const isFirst = !data || data.times.length < 2;
+      data = fresh;
+      if (data.times.length < 2) {
+        for (const plot of plots) plot.destroy();
+        plots = [];
+        say(box, "The line begins with the second marked equity, a moment after trading starts.");
+        return;
+      }
+      if (isFirst || !plots.length) return build();
+      plots[0].setData(upperData(), !zoomed);
+      plots[1].setData([data.times, data.drawdown], !zoomed);
+      if (plots[0].cursor.idx === null || plots[0].cursor.idx === undefined) tell(null);
+    }
+
+    box.addEventListener("keydown", (event) => {
+      if (!plots.length) return;
+      const plot = plots[0];
+      const { min, max } = plot.scales.x;
+      const last = data.times.length - 1;
+      const index = plot.cursor.idx ?? last;
+      const step = event.shiftKey ? 10 : 1;
+      if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
+        const to = Math.min(last, Math.max(0, index + (event.key === "ArrowLeft" ? -step : step)));
+        plot.setCursor({ left: plot.valToPos(data.times[to], "x"), top: 10 });
+        tell(to);
+      } else if (event.key === "+" || event.key === "=") zoom(min + (max - min) * 0.1, max - (max - min) * 0.1);
+      else if (event.key === "-") zoom(min - (max - min) * 0.15, max + (max - min) * 0.15);
+      else if (event.key === "0") showAll();
+      else return;
+      event.preventDefault();
+    });
+
+    new ResizeObserver(() => {
+      if (plots.length && box.clientWidth && plots[0].width !== box.clientWidth) build();
+    }).observe(box);
+    onThemeChange(() => plots.length && build());
+
+    load().catch(() => say(box, "These numbers could not be loaded. The page tries again."));
+    repeat(box, Number(box.dataset.every) || 0, load);
+  }
+
+  // ------------------------------------------------------------ candles
+
+  function candles(box) {
+    const lib = window.LightweightCharts;
+    let shown = [];
+    let decimals = 2;
+    let isOlderAsked = false;
+    let noOlder = false;
+    let lines = [];
+    box.replaceChildren();
+
+    const style = () => ({
+      layout: {
+        background: { color: token("panel") }, textColor: token("muted"), fontSize: 11,
+        fontFamily: "system-ui, sans-serif", attributionLogo: false,
+      },
+      grid: { vertLines: { color: faded("line", 55) }, horzLines: { color: faded("line", 70) } },
+      rightPriceScale: { borderColor: token("line") },
+      timeScale: { borderColor: token("line") },
+      crosshair: {
+        vertLine: { color: token("muted"), labelBackgroundColor: token("line-strong") },
+        horzLine: { color: token("muted"), labelBackgroundColor: token("line-strong") },
+      },
+    });
+    const bars = () => {
+      const gain = token("gain");
+      const loss = token("loss");
+      return { upColor: gain, downColor: loss, wickUpColor: gain, wickDownColor: loss, borderVisible: false };
+    };
+
+    const chart = lib.createChart(box, {
+      ...style(),
+      autoSize: true,
+      crosshair: { mode: 0 },
+      handleScale: { axisPressedMouseMove: true },
+      kineticScroll: { mouse: false, touch: !still },
+      timeScale: { timeVisible: true, secondsVisible: false, rightOffset: 4, tickMarkFormatter: tick },
+      localization: { timeFormatter: (t) => timeText(t, "full"), priceFormatter: (p) => grouped(p, decimals) },
+    });
+    chart.applyOptions(style());
+    const price = chart.addSeries(lib.CandlestickSeries, { ...bars(), priceLineStyle: 2 });
+    const volume = chart.addSeries(lib.HistogramSeries, { priceScaleId: "volume", priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false });
+    chart.priceScale("volume").applyOptions({ scaleMargins: { top: 0.84, bottom: 0 } });
+    price.priceScale().applyOptions({ scaleMargins: { top: 0.08, bottom: 0.2 } });
+    const marks = lib.createSeriesMarkers(price, []);
+
+    function tick(time, type) {
+      return timeText(time, ["year", "month", "day", "minute", "second"][type] ?? "day");
+    }
+
+    const bar = ([time, open, high, low, close]) => ({ time, open, high, low, close });
+    const column = ([time, open, , , close, amount]) => ({ time, value: amount, color: faded(close >= open ? "gain" : "loss", 40) });
+
+    // The candle a trade happened in: the last that opened at or before it.
+    function candleOf(seconds) {
+      let low = 0;
+      let high = shown.length - 1;
+      if (high < 0 || seconds < shown[0][0]) return null;
+      while (low < high) {
+        const middle = Math.ceil((low + high) / 2);
+        if (shown[middle][0] <= seconds) low = middle;
+        else high = middle - 1;
+      }
+      return shown[low][0];
+    }
+
+    function mark(markers) {
+      const gain = token("gain");
+      const loss = token("loss");
+      const placed = markers
+        .map((m) => ({ ...m, at: candleOf(m.time) }))
+        .filter((m) => m.at !== null)
+        .sort((a, b) => a.at - b.at);
+      const crowded = placed.length > 60;
+      marks.setMarkers(placed.map((m) => ({
+        time: m.at,
+        position: m.side === "buy" ? "belowBar" : "aboveBar",
+        shape: m.side === "buy" ? "arrowUp" : "arrowDown",
+        color: m.side === "buy" ? gain : loss,
+        text: crowded ? "" : m.quantity,
+        size: crowded ? 0.7 : 1,
+      })));
+    }
+
+    function draw(levels) {
+      for (const line of lines) price.removePriceLine(line);
+      lines = levels.map((level) => price.createPriceLine({
+        price: level.price,
+        title: level.text,
+        color: token(level.kind === "position" ? "accent" : "warning"),
+        lineStyle: level.kind === "position" ? 3 : 2,
+        lineWidth: 1,
+        axisLabelVisible: true,
+      }));
+    }
+
+    function tell(row) {
+      if (!row) return;
+      const [time, open, high, low, close, amount] = row;
+      const daily = shown.length > 1 && shown[1][0] - shown[0][0] >= 80000;
+      const gain = close / open - 1;
+      readout(box, [
+        ["", timeText(time, daily ? "date" : "full")],
+        ["O", grouped(open, decimals)], ["H", grouped(high, decimals)], ["L", grouped(low, decimals)], ["C", grouped(close, decimals)],
+        ["", `${gain > 0 ? "▲ +" : gain < 0 ? "▼ " : ""}${percent(gain)}`, gain > 0 ? "gain" : gain < 0 ? "loss" : ""],
+        ["Vol", grouped(amount, amount < 100 ? 2 : 0)],
+      ]);
+    }
+
+    let markers = [];
+
+    function put(fresh) {
+      decimals = fresh.decimals;
+      markers = fresh.markers;
+      price.setData(shown.map(bar));
+      volume.setData(shown.map(column));
+      price.applyOptions({ priceFormat: { type: "price", precision: decimals, minMove: 10 ** -decimals } });
+      mark(markers);
+      draw(fresh.lines);
+      tell(shown[shown.length - 1]);
+    }
+
+    async function first() {
+      const fresh = await numbers(box.dataset.url);
+      shown = fresh.candles;
+      if (!shown.length) return say(box, "No bars are stored for this instrument yet.");
+      say(box, "");
+      const spacing = shown.length > 1 ? shown[1][0] - shown[0][0] : 60;
+      chart.applyOptions({ timeScale: { timeVisible: spacing < 80000, secondsVisible: spacing < 60 } });
+      put(fresh);
+      chart.timeScale().setVisibleLogicalRange({ from: shown.length - Math.max(40, box.clientWidth / 8), to: shown.length + 3 });
+    }
+
+    async function newer() {
+      if (!shown.length) return first();
+      const fresh = await numbers(box.dataset.url);
+      const last = shown[shown.length - 1][0];
+      for (const row of fresh.candles) {
+        if (row[0] < last) continue;
+        if (row[0] === last) shown[shown.length - 1] = row;
+        if (row[0] > shown[shown.length - 1][0]) shown.push(row);
+        price.update(bar(row));
+        volume.update(column(row));
+      }
+      if (JSON.stringify(fresh.markers) !== JSON.stringify(markers)) mark((markers = fresh.markers));
+      draw(fresh.lines);
+    }
+
+    async function older() {
+      if (isOlderAsked || noOlder || !shown.length) return;
+      isOlderAsked = true;
+      try {
+        const fresh = await numbers(withQuery(box.dataset.url, "before", shown[0][0]));
+        const rows = fresh.candles.filter((row) => row[0] < shown[0][0]);
+        noOlder = rows.length === 0;
+        if (noOlder) return;
+        shown = [...rows, ...shown];
+        price.setData(shown.map(bar));
+        volume.setData(shown.map(column));
+        markers = fresh.markers;
+        mark(markers);
+      } finally {
+        isOlderAsked = false;
+      }
+    }
+
+    chart.subscribeCrosshairMove((move) => {
+      if (!move.time) return tell(shown[shown.length - 1]);
+      tell(shown.find((row) => row[0] === move.time));
+    });
+    chart.timeScale().subscribeVisibleLogicalRangeChange((range) => {
+      if (range && range.from < 20) older().catch(() => {});
+    });
+
+    box.addEventListener("keydown", (event) => {
+      const scale = chart.timeScale();
+      const range = scale.getVisibleLogicalRange();
+      if (!range) return;
+      const span = range.to - range.from;
+      const moves = {
+        ArrowLeft: [-span * 0.1, -span * 0.1], ArrowRight: [span * 0.1, span * 0.1],
+        "+": [span * 0.1, 0], "=": [span * 0.1, 0], "-": [-span * 0.15, 0],
+      };
+      if (event.key === "0") scale.fitContent();
+      else if (moves[event.key]) {
+        const [from, to] = moves[event.key];
+        scale.setVisibleLogicalRange({ from: range.from + from, to: range.to + to });
+      } else return;
+      event.preventDefault();
+    });
+
+    onThemeChange(() => {
+      chart.applyOptions(style());
+      price.applyOptions(bars());
+      volume.setData(shown.map(column));
+      mark(markers);
+    });
+
+    first().catch(() => say(box, "These candles could not be loaded. The page tries again."));
+    repeat(box, Number(box.dataset.every) || 0, newer);
+  }
+
+  // ------------------------------------------------------------ both
+
+  function onThemeChange(step) {
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", step);
+    new MutationObserver(step).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  }
+
+  const kinds = { equity, candles };
+  const made = new WeakSet();
+
+  function make(root) {
+    for (const box of root.querySelectorAll?.("[data-chart]") ?? []) {
+      if (made.has(box)) continue;
+      made.add(box);
+      kinds[box.dataset.chart]?.(box);
+    }
+  }
+
+  document.addEventListener("htmx:after:settle", (event) => make(event.target));
+  make(document);
+})();
