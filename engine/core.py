@@ -638,7 +638,9 @@ class TradingCore:
         return replace(decision, outcome=Outcome.REFUSED, reason=reason, requests=())
 
     def submitted(self, request: OrderRequest, at: datetime) -> list[Action]:
-        """The adapter has it."""
+        """The adapter is about to have it. A leg that waits for its parent stays at our side: `Held` says so."""
+        if request.parent_id is not None:
+            return []
         return self.on_order_event(request.client_order_id, Submitted(at))
 
     def on_order_event(self, order_id: UUID, event: OrderEvent) -> list[Action]:

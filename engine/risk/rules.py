@@ -76,7 +76,7 @@ class MaxDrawdown:
     def check(self, proposal: Proposal) -> Check:
         if proposal.equity is None or proposal.peak <= 0:
             return _unknown("max_drawdown", self.max_fraction, "%", "equity is not known")
-        drawdown = max(0.0, 1 - proposal.equity / proposal.peak)
+        drawdown = max(0.0, (proposal.peak - proposal.equity) / proposal.peak)
         below = f"marked equity below its peak by {drawdown:.2%}"
         allowed = drawdown < self.max_fraction
         relation = "under" if allowed else "at or over"

@@ -1,0 +1,141 @@
+"""Indicators: their definitions, and that no row ever knows a later one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import indicators
+from tests.builders import a_market
+
+BARS = a_market(300, 3)
+EVERY = {
+    "sma": lambda b: indicators.sma(b.close, 10),
+    "ema": lambda b: indicators.ema(b.close, 10),
+    "wilder": lambda b: indicators.wilder(b.close, 10),
+    "deviation": lambda b: indicators.deviation(b.close, 10),
+    "bollinger": lambda b: indicators.bollinger(b.close, 10),
+    "rsi": lambda b: (indicators.rsi(b.close, 7), indicators.rsi(b.close, 7, "cutler")),
+    "true_range": lambda b: indicators.true_range(b.high, b.low, b.close),
+    "atr": lambda b: indicators.atr(b.high, b.low, b.close, 7),
+    "adx": lambda b: indicators.adx(b.high, b.low, b.close, 7),
+    "macd": lambda b: indicators.macd(b.close, 5, 9, 4),
+    "stochastic": lambda b: indicators.stochastic(b.high, b.low, b.close, 7, 3),
+    "cci": lambda b: indicators.cci(b.high, b.low, b.close, 10),
+    "roc": lambda b: indicators.roc(b.close, 5),
+    "highest": lambda b: indicators.highest(b.high, 5),
+    "lowest": lambda b: indicators.lowest(b.low, 5),
+    "donchian": lambda b: indicators.donchian(b.high, b.low, 5),
+    "volatility": lambda b: indicators.volatility(b.close, 10, 252),
+}
+
+
+def features(name, bars):
+    found = EVERY[name](bars)
+    return found if isinstance(found, tuple) else (found,)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_future_cannot_change_the_past(name):
+    for whole, cut in zip(features(name, BARS), features(name, BARS[:200]), strict=True):
+        np.testing.assert_array_equal(whole.values[:200], cut.values)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_memory_is_enough_to_give_the_newest_value(name):
+    """A window of `memory` bars gives what all of history gives, to the last digit that matters."""
+    bars = a_market(1500, 4)
+    for number, whole in enumerate(features(name, bars)):
+        tail = features(name, bars[-whole.memory - 2 :])[number]
+        assert tail.values[-1] == pytest.approx(whole.values[-1], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_too_few_bars_are_undefined_never_zero_and_never_an_error(name):
+    for count in (0, 1, 3):
+        for feature in features(name, BARS[:count]):
+            assert len(feature.values) == count
+            if name not in ("true_range",):
+                assert np.isnan(feature.values).all()
+
+
+def test_a_window_s_value_does_not_depend_on_where_the_series_began():
+    for start in (0, 1, 17, 100):
+        part = indicators.sma(BARS.close[start:], 30).values[-50:]
+        np.testing.assert_array_equal(part, indicators.sma(BARS.close, 30).values[-50:])
+
+
+def test_simple_average_and_deviation_are_what_they_say():
+    last = BARS.close[-10:]
+    assert indicators.sma(BARS.close, 10).values[-1] == pytest.approx(last.mean(), rel=1e-15)
+    assert indicators.deviation(BARS.close, 10).values[-1] == pytest.approx(last.std(), rel=1e-12)
+
+
+def test_ema_is_recursive_with_alpha_two_over_window_plus_one():
+    value = BARS.close[0]
+    for close in BARS.close[1:]:
+        value += 2 / 11 * (close - value)
+    assert indicators.ema(BARS.close, 10).values[-1] == pytest.approx(value, rel=1e-12)
+
+
+def test_wilder_s_rsi_by_hand():
+    change = np.diff(BARS.close)
+    gain = loss = 0.0
+    for step in change:
+        gain += (max(step, 0.0) - gain) / 7
+        loss += (max(-step, 0.0) - loss) / 7
+    assert indicators.rsi(BARS.close, 7).values[-1] == pytest.approx(
+        100 * gain / (gain + loss), rel=1e-9
+    )
+
+
+def test_cutler_s_rsi_by_hand():
+    change = np.diff(BARS.close[-8:])
+    gain, loss = change[change > 0].sum(), -change[change < 0].sum()
+    assert indicators.rsi(BARS.close, 7, "cutler").values[-1] == pytest.approx(
+        100 * gain / (gain + loss)
+    )
+
+
+def test_atr_by_hand_and_without_the_zeros_of_its_library():
+    ranges = indicators.true_range(BARS.high, BARS.low, BARS.close).values.copy()
+    ranges[0] = BARS.high[0] - BARS.low[0]
+    value = ranges[:7].mean()
+    for step in ranges[7:]:
+        value += (step - value) / 7
+    found = indicators.atr(BARS.high, BARS.low, BARS.close, 7).values
+    assert found[-1] == pytest.approx(value, rel=1e-9)
+    assert np.isnan(found[:6]).all()
+    assert (found[6:] > 0).all()
+
+
+def test_donchian_looks_at_the_bars_before_this_one():
+    lower, upper = indicators.donchian(BARS.high, BARS.low, 5)
+    assert upper.values[50] == BARS.high[45:50].max()
+    assert lower.values[50] == BARS.low[45:50].min()
+
+
+def test_a_shift_into_the_future_is_refused():
+    with pytest.raises(ValueError, match="would read the future"):
+        indicators.sma(BARS.close, 5).shift(-1)
+
+
+@given(st.integers(2, 40), st.integers(0, 60))
+def test_arithmetic_keeps_the_longest_memory(window, shift):
+    both = indicators.sma(BARS.close, window) - indicators.sma(BARS.close, 5).shift(shift)
+    assert both.memory == max(window, 5 + shift)
+
+
+def test_every_indicator_is_documented():
+    text = (Path(__file__).parents[2] / "docs" / "indicators.md").read_text()
+    public = [
+        name for name, value in vars(indicators).items()
+        if callable(value) and getattr(value, "__module__", "") == indicators.__name__ and name[0].islower()
+    ]  # fmt: skip
+    assert set(public) <= set(EVERY)
+    for name in public:
+        assert f"`{name}(" in text, name
