@@ -26,7 +26,7 @@ KEEP_RESULT_SECONDS: Final = 60
 
 MAX_ATTEMPTS: Final = 2
 
-AnySession = Session | scoped_session[Session]
+AnySession = Session | scoped_session[Any]
 
 
 def ask(

@@ -16,7 +16,7 @@ from shared import bus, queueing
 from shared.db.backtests import JobAttemptRow, JobRow
 from shared.db.sessions import make_sessions, plain_url
 from shared.db.trading import EventRow
-from shared.jobs import ImportRequest
+from shared.jobs import RUN_JOB, ImportRequest
 from shared.settings import ROOT
 
 HERE = Path(__file__).parent
@@ -52,11 +52,10 @@ class Installation:
         return started
 
     def ask(self, does, **options):
+        client = options.pop("client", self.client)
         request = ImportRequest(path="", file_name="", symbol=does, interval="1d")
         with self.sessions() as session:
-            return queueing.ask(
-                session, self.client, request, title="A test", actor="me", **options
-            ).id
+            return queueing.ask(session, client, request, title="A test", actor="me", **options).id
 
     def row(self, job_id):
         with self.sessions() as session:
@@ -185,6 +184,17 @@ def test_a_running_job_is_cancelled_and_nothing_of_it_is_stored(installation):
     assert installation.wait_for(installation.ask("quick"), "done")
 
 
+def test_an_attempt_that_takes_too_long_is_ended_and_says_so(installation):
+    installation.start("worker")
+    job_id = installation.ask("endless", client=None)
+    queueing.job_queue(queueing.plain_client(installation.client)).enqueue_call(
+        RUN_JOB, args=(str(job_id), 1), timeout=1
+    )
+    job = installation.wait_for(job_id, "failed")
+    assert job.error == "Ended after 60 minutes, the longest a job may take."
+    assert job.attempt == 1
+
+
 def test_jobs_queued_when_redis_is_flushed_are_done_all_the_same(installation):
     asked = [installation.ask("quick") for _ in range(3)]
     installation.client.flushdb()
@@ -217,6 +227,7 @@ def test_a_job_lives_through_the_loss_of_every_database_connection(installation)
 
 
 def test_several_workers_run_side_by_side_and_a_killed_one_is_replaced(installation):
+    installation.start("clock")  # a job handed to a worker in its last moment is found again
     parent = installation.start("worker", workers=2)
     both = [installation.ask("endless") for _ in range(2)]
     for job_id in both:
