@@ -47,6 +47,7 @@ def create_app(settings: Settings) -> Flask:
     _configure(app, settings)
     db.connect(app, settings.database_url)
     live.connect(app, settings.redis_url)
+    live.beat(app)
     CSRFProtect(app)
     partials.install(app)
     auth.install(app)
@@ -84,12 +85,14 @@ def _teach_templates(app: Flask) -> None:
         formats.money, formats.quantity, formats.price, formats.percent, formats.signed,
         formats.signed_percent, formats.change, formats.change_percent, formats.age, formats.local,
         formats.duration, formats.direction, formats.words, formats.utc_text, formats.instant,
+        formats.in_unit,
     )  # fmt: skip
     for function in filters:
         app.add_template_filter(function)
     app.jinja_env.globals.update(
         asset=asset,
         plural=formats.plural,
+        account_text=accounts.account_text,
         clock_text=accounts.clock_text,
         kind_text=accounts.kind_text,
         state_words=accounts.STATE_WORDS,

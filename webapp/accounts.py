@@ -63,6 +63,12 @@ def kind_text(account: AccountRow) -> str:
     return "LIVE" if account.kind == "live" else "paper"
 
 
+def account_text(account: AccountRow) -> str:
+    """`paper · main`; an account named like its kind is not said twice."""
+    kind = kind_text(account)
+    return kind if account.name == kind else f"{kind} · {account.name}"
+
+
 def clock_text(account: AccountRow) -> str:
     """`simulated · 60×`, `replay · 10×`, or nothing for a real market."""
     if account.clock == "real":

@@ -77,6 +77,13 @@ def percent(fraction: Number | str | None, decimals: int = 2) -> str:
     return NOTHING if number is None else f"{grouped(number * 100, decimals)}{SPACE}%"
 
 
+def in_unit(value: Number | str | None, unit: str, decimals: int = 2) -> str:
+    """A check's value: fractions as per cent, amounts with their unit."""
+    if value is None:
+        return NOTHING
+    return percent(value, decimals) if unit == "%" else f"{money(value, decimals)} {unit}".strip()
+
+
 def plus(text: str) -> str:
     """A formatted positive number with its plus; negative ones and zeros as they are."""
     is_zero = not any(character in text for character in "123456789")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import redis
 from flask import Flask, current_app, g
@@ -15,11 +18,27 @@ from shared import bus
 from shared.db.market import InstrumentRow
 from webapp.formats import instant
 
-ENGINE = "engine:main"
+ENGINE: Final = "engine:main"
+BEAT_SECONDS: Final = 3
 
 
 def connect(app: Flask, url: str) -> None:
     app.extensions["seraphim-redis"] = bus.connect(url)
+
+
+def beat(app: Flask) -> None:
+    """Say that this console lives, at most every few seconds, while anybody uses it."""
+    last = 0.0
+
+    def say() -> None:
+        nonlocal last
+        if time.monotonic() - last < BEAT_SECONDS:
+            return
+        last = time.monotonic()
+        with contextlib.suppress(RedisError):
+            bus.beat(client(), f"web:{os.getpid()}", at=now().isoformat())
+
+    app.before_request(say)
 
 
 def client() -> redis.Redis:

@@ -108,7 +108,9 @@ def _last_checks(account: AccountRow) -> dict[str, tuple[float | None, str]]:
     """What the rules about orders measured last: (value, of which instrument)."""
     row = db.session.scalar(
         sa.select(DecisionRow)
-        .where(DecisionRow.account_id == account.id, sa.func.jsonb_array_length(DecisionRow.checks) > 0)
+        .where(
+            DecisionRow.account_id == account.id, sa.func.jsonb_array_length(DecisionRow.checks) > 0
+        )
         .order_by(DecisionRow.decided_at.desc())
         .limit(1)
     )

@@ -163,10 +163,30 @@ def _choices(account: AccountRow | None) -> dict[str, Any]:
 @bp.get("/situation")
 @auth.viewer
 def part() -> Response:
-    now = situation(accounts.chosen())
-    if is_current(now.version):
+    """What stands, and the steps of the last stop."""
+    return _part("stop/_situation.html")
+
+
+@bp.get("/plan")
+@auth.viewer
+def plan_part() -> Response:
+    """What pressing stop would do now."""
+    return _part("stop/_plan.html")
+
+
+@bp.get("/orders")
+@auth.viewer
+def orders_part() -> Response:
+    """The orders that would be cancelled."""
+    return _part("stop/_orders.html")
+
+
+def _part(template: str) -> Response:
+    account = accounts.chosen()
+    now = situation(account)
+    if account is None or is_current(now.version):
         return unchanged()
-    return partial(render_template("stop/_situation.html", now_=now, account=accounts.chosen()))
+    return partial(render_template(template, now_=now, account=account))
 
 
 @bp.post("/")

@@ -17,11 +17,6 @@ from webapp.db import db
 bp = Blueprint("users", __name__, url_prefix="/users")
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{1,39}", re.IGNORECASE)
-ROLE_TEXTS: Final = {
-    "viewer": "looks at everything, changes nothing",
-    "trader": "also runs strategies, stops and resumes trading, edits risk",
-    "admin": "also manages users",
-}
 
 
 @bp.get("/")
@@ -34,7 +29,7 @@ def _page(problems: dict[str, str]) -> str:
     users = list(db.session.scalars(sa.select(UserRow).order_by(UserRow.username)))
     trail = list(db.session.scalars(sa.select(AuditRow).order_by(AuditRow.id.desc()).limit(40)))
     return render_template(
-        "users/page.html", users=users, trail=trail, roles=ROLE_TEXTS, problems=problems
+        "users/page.html", users=users, trail=trail, roles=auth.ROLES, problems=problems
     )
 
 

@@ -137,7 +137,7 @@
       const first = data.equity.find((value) => value !== null);
       if (first) {
         const gain = data.equity[i] / first - 1;
-        pairs.push(["Since the left edge", `${gain > 0 ? "+" : ""}${percent(gain)}`, gain > 0 ? "gain" : gain < 0 ? "loss" : ""]);
+        pairs.push(["In this range", `${gain > 0 ? "+" : ""}${percent(gain)}`, gain > 0 ? "gain" : gain < 0 ? "loss" : ""]);
       }
       readout(box, pairs);
     }
@@ -184,7 +184,7 @@
       box.replaceChildren();
       const width = box.clientWidth;
       const height = box.clientHeight;
-      const below = Math.round(height * 0.3);
+      const below = Math.round(height * 0.32);
       const decimals = spread(data.equity) < 10 ? 2 : 0;
       const cursor = {
         sync: { key, setSeries: false },
@@ -207,7 +207,7 @@
         hooks: { setCursor: [(plot) => tell(plot.cursor.idx)] },
       };
       const lower = {
-        width, height: below, legend: { show: false }, cursor, plugins: [wheel], padding: [4, 8, 0, 0],
+        width, height: below, legend: { show: false }, cursor, plugins: [wheel], padding: [12, 8, 0, 0],
         scales: { x: { time: true }, y: { range: (self, min) => [Math.min(min * 1.1, -0.0005), 0] } },
         axes: [
           axis({ grid: { show: false }, size: 24, values: ticks }),
@@ -491,4 +491,7 @@
 
   document.addEventListener("htmx:after:settle", (event) => make(event.target));
   make(document);
+
+  // what pictures of their own pages are made with
+  window.seraphimCharts = { grouped, percent, timeText, token, faded, numbers, withQuery, say, readout, onThemeChange };
 })();
