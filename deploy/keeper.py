@@ -124,7 +124,7 @@ class Keeper:
         self._process = process = self._server.start(self._log)
         created = _created(process.pid)
         write_private(self._place.server, json.dumps({"pid": process.pid, "created": created}))
-        wait_until(lambda: self._ended() or self._server.is_ready(), _START_SECONDS)
+        wait_until(lambda: self._ended() or self._server.is_ready(process.pid), _START_SECONDS)
         return not self._ended()
 
     def _ended(self) -> bool:

@@ -37,7 +37,7 @@ class Server(Protocol):
     def kill_with(self) -> signal.Signals: ...
     def prepare(self) -> None: ...
     def start(self, log: IO[bytes]) -> subprocess.Popen[bytes]: ...
-    def is_ready(self) -> bool: ...
+    def is_ready(self, pid: int) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +185,13 @@ class Postgres:
             stdout=log,
         )
 
-    def is_ready(self) -> bool:
+    def is_ready(self, pid: int) -> bool:
         try:
             lines = (self._data / "postmaster.pid").read_text().split("\n")
         except FileNotFoundError:
             return False
-        return len(lines) > 7 and lines[7].strip() == "ready"
+        # After a crash the file of the one before still lies there, and says ready.
+        return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() == "ready"
 
 
 class Redis:
@@ -232,7 +233,8 @@ class Redis:
             pipe.write(configuration.encode())
         return server
 
-    def is_ready(self) -> bool:
+    def is_ready(self, pid: int) -> bool:
+        del pid
         hello = f"AUTH {self._access.password}\r\nPING\r\n".encode()
         try:
             with socket.create_connection((_ADDRESS, self._access.port), timeout=1) as line:

@@ -107,6 +107,12 @@ class Installation:
         assert found, self.said()
         assert words in self.said(), self.said()
 
+    def is_ready(self) -> None:
+        """The console answers, and all four have begun (as often as `up` was started)."""
+        self.waits_for("Ctrl-C stops everything")
+        everyone = 4 * len(self.started)
+        assert wait_until(lambda: len(self.wrote("started")) >= everyone, 10), self.said()
+
     def diary(self) -> list[str]:
         file = self.home.parent / "diary"
         return file.read_text().splitlines() if file.exists() else []
@@ -147,10 +153,9 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
 
 def test_ctrl_c_stops_everything_in_order_and_leaves_no_process(installation):
     up = installation.up()
-    installation.waits_for("Seraphim is ready")
+    installation.is_ready()
     assert f"http://127.0.0.1:{installation.port}/" in installation.said()
     assert "engine   | hello from engine" in installation.said()
-    assert wait_until(lambda: len(installation.wrote("started")) == 4, 5)
     os.killpg(up.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
     assert up.wait(30) == Exit.OK
     assert installation.wrote("ended") == ["web", "worker", "clock", "engine"]
@@ -162,7 +167,7 @@ def test_ctrl_c_stops_everything_in_order_and_leaves_no_process(installation):
 def test_the_password_is_printed_on_the_first_start_only_and_the_data_stays(installation):
     for number in (0, 1):
         up = installation.up()
-        installation.waits_for("Ctrl-C stops everything")
+        installation.is_ready()
         assert ("First log-in" in installation.said()) is (number == 0)
         up.send_signal(signal.SIGTERM)
         assert up.wait(30) == Exit.OK
@@ -172,8 +177,7 @@ def test_the_password_is_printed_on_the_first_start_only_and_the_data_stays(inst
 
 def test_kill_9_of_up_ends_its_children_and_the_servers(installation):
     up = installation.up()
-    installation.waits_for("Seraphim is ready")
-    assert wait_until(lambda: len(installation.wrote("started")) == 4, 5)
+    installation.is_ready()
     up.kill()
     assert wait_until(lambda: installation.processes() == [], 15), installation.processes()
     assert sorted(installation.wrote("ended")) == ["clock", "engine", "web", "worker"]
@@ -181,7 +185,7 @@ def test_kill_9_of_up_ends_its_children_and_the_servers(installation):
 
 def test_a_lost_child_is_started_again_and_told(installation):
     installation.up()
-    installation.waits_for("Seraphim is ready")
+    installation.is_ready()
     first = installation.pid("engine")
     os.kill(first, signal.SIGKILL)
     installation.waits_for("engine was killed by SIGKILL; starting it again (1 of 5 deaths)")
@@ -205,8 +209,7 @@ def test_a_child_that_keeps_ending_is_given_up_with_its_last_words(installation)
 def test_a_child_that_ignores_the_request_is_killed_on_the_second_ctrl_c(installation):
     installation.nature["engine"] = "stubborn"
     up = installation.up()
-    installation.waits_for("Seraphim is ready")
-    assert wait_until(lambda: "engine" in installation.wrote("started"), 5)
+    installation.is_ready()
     up.send_signal(signal.SIGINT)
     assert wait_until(lambda: "clock" in installation.wrote("ended"), 10)
     up.send_signal(signal.SIGINT)
@@ -225,7 +228,7 @@ def test_a_busy_port_is_refused_before_anything_starts(installation):
 
 def test_a_data_folder_in_use_is_refused_and_says_by_whom(installation):
     first = installation.up()
-    installation.waits_for("Seraphim is ready")
+    installation.is_ready()
     second = installation.up(PORT=str(installation.port + 1))
     assert second.wait(30) == Exit.HOME_IN_USE
     assert f"pid {first.pid}, http://127.0.0.1:{installation.port}/" in installation.said()
@@ -234,7 +237,7 @@ def test_a_data_folder_in_use_is_refused_and_says_by_whom(installation):
 
 def test_a_newer_schema_stops_the_start_before_any_process(installation):
     up = installation.up()
-    installation.waits_for("Seraphim is ready")
+    installation.is_ready()
     with psycopg.connect(plain_url(installation.database_url())) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     up.send_signal(signal.SIGINT)
@@ -256,7 +259,7 @@ def test_settings_problems_are_all_told(installation):
 @pytest.mark.parametrize("kind", ["postgres", "redis"])
 def test_a_server_that_is_lost_runs_again_within_ten_seconds(installation, kind):
     installation.up()
-    installation.waits_for("Seraphim is ready")
+    installation.is_ready()
     time.sleep(1.5)  # until the supervisor has looked at the servers once
     os.kill(json.loads(Place(installation.home, kind).server.read_text())["pid"], signal.SIGKILL)
     installation.waits_for(f"{kind} had ended by itself and runs again", 10)
@@ -266,7 +269,7 @@ def test_a_server_that_is_lost_runs_again_within_ten_seconds(installation, kind)
 
 def test_a_keeper_that_is_lost_is_replaced_within_ten_seconds(installation):
     installation.up()
-    installation.waits_for("Seraphim is ready")
+    installation.is_ready()
     time.sleep(1.5)
     state = json.loads(Place(installation.home, "postgres").state.read_text())
     os.kill(state["keeper"], signal.SIGKILL)
@@ -276,7 +279,7 @@ def test_a_keeper_that_is_lost_is_replaced_within_ten_seconds(installation):
 
 def test_whatever_one_process_says_stands_behind_its_name(installation):
     up = installation.up()
-    installation.waits_for("Seraphim is ready")
+    installation.is_ready()
     up.send_signal(signal.SIGINT)
     up.wait(30)
     for name in ("engine", "worker", "clock", "web"):
