@@ -9,6 +9,8 @@ order of their ids and instruments in the order of theirs.
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,6 +58,8 @@ from shared.domain.signals import (
 
 NAN: Final = math.nan
 ENDED_KEPT: Final = 5000
+FAILURES: Final = (Exception, SystemExit)
+"""What the user's code may raise: anything, `sys.exit` too. Only the strategy stops."""
 
 
 @dataclass(slots=True)
@@ -123,6 +127,13 @@ class StrategyRun:
         standings = {str(key): value.as_json() for key, value in self.standings.items()}
         return {"standings": standings, "own": self.strategy.state}
 
+    def check_state(self) -> None:
+        """TypeError or ValueError when a restart could not give the strategy's own state back."""
+        if not isinstance(self.strategy.state, dict):
+            raise TypeError(f"state is {self.strategy.state!r}: keep it a dict")
+        if self.strategy.state:
+            json.dumps(self.strategy.state, allow_nan=False)
+
     def restore(self, state: Mapping[str, Any]) -> None:
         for key, value in state.get("standings", {}).items():
             self.standings[int(key)] = Standing.from_json(value)
@@ -183,7 +194,7 @@ class Failed:
     """A strategy's own code raised: it decides no more, the others go on."""
 
     strategy_id: int
-    error: Exception
+    error: BaseException
 
 
 Action = Decide | Submit | Cancel | OrderMoved | Booked | Broken | Failed
@@ -233,7 +244,8 @@ class TradingCore:
                     self._hear_scalars(run, at, actions)
                 else:
                     self._hear_arrays(run, at, actions)
-            except Exception as error:  # the user's code may fail in any way; only it stops
+                run.check_state()
+            except FAILURES as error:
                 run.stopping = True
                 actions.append(Failed(run.id, error))
         self.deciding = None
@@ -316,7 +328,7 @@ class TradingCore:
         target = signal.target
         assert target is not None
         moment = run.evaluation.moment(run.row, lambda: self._holdings(run))
-        because = run.strategy.because(moment)
+        because = _said(run.strategy.because(moment))
         bar = run.evaluation.bar_of(bound, run.row)
         self._decide(run, bound, signal, target, because, "signal", bar, at, actions)
 
@@ -354,7 +366,9 @@ class TradingCore:
         identity = decision_id(self.account_id, run.id, bound.instrument_id, at, kind)
         requests: tuple[OrderRequest, ...] = ()
         if outcome is Outcome.ORDERED:
-            requests = self._requests(run, bound, signal, sized, price, identity, at)
+            requests = self._requests(run, bound, signal, sized, price, identity, at, kind)
+            if any(request.client_order_id in self.orders for request in requests):
+                outcome, reason, requests = Outcome.NOTHING, "this moment ordered it already", ()
         decision = Decision(
             id=identity,
             account_id=self.account_id,
@@ -372,7 +386,7 @@ class TradingCore:
             outcome=outcome,
             reason=reason,
             requests=requests,
-            tag=signal.tag,
+            tag=_said(signal.tag),
         )
         if outcome is Outcome.ORDERED:
             standing.before, standing.target = standing.target, target
@@ -399,7 +413,7 @@ class TradingCore:
             equity=float(equity),
             cash=free,
             held=float(held.quantity),
-            volatility=self._volatility(run, bound) if wants_volatility else None,
+            volatility=self._volatility(run, bound) if wants_volatility and target else None,
             cost_rate=self.costs.rate,
         )
         return size(target, run.sizing, facts, instrument)
@@ -490,41 +504,46 @@ class TradingCore:
         price: float,
         identity: UUID,
         at: datetime,
+        kind: str,
     ) -> tuple[OrderRequest, ...]:
         """The order and the protective legs that wait for its fill, or protect what stays."""
         held = self.portfolio.position(run.id, bound.instrument_id)
         side = Side.BUY if sized.value or sized.change > 0 else Side.SELL
         reduces = not held.is_flat and side.sign * float(held.quantity) < 0
         leg = Leg.EXIT if reduces else Leg.ENTRY
-        kind, limit_price, stop_price = OrderType.MARKET, None, None
+        type_, limit_price, stop_price = OrderType.MARKET, None, None
         if leg is Leg.ENTRY and isinstance(signal.entry, Limit):
-            kind, limit_price = OrderType.LIMIT, float(signal.entry.price)
+            type_, limit_price = OrderType.LIMIT, _level(signal.entry.price)
         elif leg is Leg.ENTRY and isinstance(signal.entry, Stop):
-            kind, stop_price = OrderType.STOP, float(signal.entry.price)
+            type_, stop_price = OrderType.STOP, _level(signal.entry.price)
         main = OrderRequest(
-            client_order_id=self._order_id(run, bound, at, leg.value),
+            client_order_id=self._order_id(run, bound, at, kind, leg),
             decision_id=identity,
             account_id=self.account_id,
             strategy_id=run.id,
             instrument_id=bound.instrument_id,
             leg=leg,
             side=side,
-            type=kind,
+            type=type_,
             decided_at=at,
             quantity=None if sized.value else self._quantity(abs(sized.change), held, bound),
             value=self.portfolio.number(sized.value) if sized.value else None,
             limit_price=limit_price,
             stop_price=stop_price,
             reduce_only=reduces,
-            tag=signal.tag,
+            tag=_said(signal.tag),
         )
         if not reduces:
             return (main, *self._protection(run, main, signal.exits, held))
         remaining = held.quantity - main.quantity if held.quantity > 0 else 0 * held.quantity
         return (main, *self._kept_protection(main, signal.exits, held, remaining))
 
-    def _order_id(self, run: StrategyRun, bound: BoundInput, at: datetime, leg: str) -> UUID:
-        return client_order_id(self.account_id, run.id, bound.instrument_id, at, leg)
+    def _order_id(
+        self, run: StrategyRun, bound: BoundInput, at: datetime, kind: str, leg: Leg
+    ) -> UUID:
+        """One moment may hold a signal, a time exit and a flatten: each has orders of its own."""
+        name = leg.value if kind == "signal" else f"{kind}.{leg.value}"
+        return client_order_id(self.account_id, run.id, bound.instrument_id, at, name)
 
     def _quantity(self, change: float, held: Position, bound: BoundInput) -> Number:
         """The change in the books' own number; all of a position exactly, lots exactly."""
@@ -620,11 +639,10 @@ class TradingCore:
             return []
         first = requests[0]
         ours = {request.client_order_id for request in requests}
-        replaced = [
-            Cancel(order.request.client_order_id)
-            for order in self._open_orders(first.strategy_id, first.instrument_id)
-            if order.request.client_order_id not in ours
-        ]
+        open_orders = self._open_orders(first.strategy_id, first.instrument_id)
+        # Orders stand in the order they were decided: a later one of the same moment stays.
+        earlier = itertools.takewhile(lambda o: o.request.client_order_id not in ours, open_orders)
+        replaced = [Cancel(order.request.client_order_id) for order in earlier]
         return [*replaced, *(Submit(request) for request in requests)]
 
     def refused(self, decision: Decision, reason: str) -> Decision:
@@ -635,6 +653,8 @@ class TradingCore:
         if run is not None:
             standing = run.standings[decision.instrument_id]
             standing.target = decision.previous
+            if decision.kind == "time_exit":
+                standing.time_exit = standing.age  # still due, at every moment from now on
         return replace(decision, outcome=Outcome.REFUSED, reason=reason, requests=())
 
     def submitted(self, request: OrderRequest, at: datetime) -> list[Action]:
@@ -660,6 +680,7 @@ class TradingCore:
         actions: list[Action] = [OrderMoved(after, event)]
         if isinstance(event, Fill):
             actions.append(self._book(after, event))
+            actions.extend(self._tell_strategy(event))
             if overfilled(after):
                 actions.append(Broken(order_id, f"filled {after.filled} of {after.asked_quantity}"))
         if after.is_done and not before.is_done:
@@ -674,10 +695,24 @@ class TradingCore:
             standing = run.standings.get(fill.instrument_id)
             if standing is not None and was_flat:
                 standing.age = 0
-            if run.scalar:
-                moment = run.evaluation.moment(run.row) if run.evaluation and run.row >= 0 else None
-                run.strategy.on_fill(fill, moment)
         return Booked(fill, order.request.leg, order.request.tag, entries, position, realised)
+
+    def _tell_strategy(self, fill: Fill) -> list[Action]:
+        """Let a scalar strategy hear of its fill. It is booked, whatever its code does now."""
+        run = self.runs.get(fill.strategy_id)
+        if run is None or not run.scalar or run.stopping:
+            return []
+        moment = run.evaluation.moment(run.row) if run.evaluation and run.row >= 0 else None
+        before, self.deciding = self.deciding, run.id
+        try:
+            run.strategy.on_fill(fill, moment)
+            run.check_state()
+        except FAILURES as error:
+            run.stopping = True
+            return [Failed(run.id, error)]
+        finally:
+            self.deciding = before
+        return []
 
     def _conclude(self, order: Order, event: OrderEvent) -> None:
         """An order ended: a position that is gone stands at 0; an entry that never filled never stood."""
@@ -763,6 +798,19 @@ def _verdict(sized: Sized, checks: tuple[Check, ...]) -> tuple[Outcome, str]:
     if denied:
         return Outcome.DENIED, "; ".join(f"{check.rule}: {check.text}" for check in denied)
     return Outcome.ORDERED, ""
+
+
+def _said(words: object) -> str:
+    """A strategy's own words, as a row can hold them."""
+    text = "" if words is None else str(words)
+    return text.replace("\0", "").encode("utf-8", "replace").decode()[:2000]
+
+
+def _level(price: Any) -> float:
+    level = float(price)
+    if not 0 < level < math.inf:
+        raise ValueError(f"entry price {level}: give a price above 0")
+    return level
 
 
 def _leg_of(exit_: Exit) -> tuple[Leg, OrderType, float | None, float | None] | None:
