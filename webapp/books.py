@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
-from flask import Blueprint, abort, redirect, render_template, request, url_for
+from flask import Blueprint, abort, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from shared.db.market import InstrumentRow
@@ -87,9 +87,10 @@ class Filter:
 
 
 def _account() -> AccountRow:
+    """The account looked at; without one, the books say that they have not begun."""
     account = accounts.chosen()
     if account is None:
-        abort(404, "The engine has not made an account yet; its books begin with it.")
+        abort(make_response(render_template("books/none.html")))
     return account
 
 

@@ -14,6 +14,7 @@ from flask_login import current_user
 from werkzeug.wrappers import Response as AnyResponse
 
 from shared import queueing
+from shared.db.backtests import JobRow, RunRow
 from shared.db.market import InstrumentRow
 from shared.db.trading import (
     AccountRow,
@@ -44,7 +45,8 @@ def page() -> str:
     span = request.args.get("range", "1d")
     return render_template(
         "overview/page.html",
-        **_first_steps(),
+        account=accounts.chosen(),
+        steps=first_steps(),
         numbers=numbers(),
         positions=positions(),
         events=newest_events(),
@@ -252,26 +254,43 @@ def _events() -> sa.Select[tuple[EventRow]]:
     )
 
 
-def _first_steps() -> dict[str, Any]:
-    """What to offer a first user: nothing once there is a strategy."""
+@dataclass(frozen=True, slots=True)
+class FirstSteps:
+    """What a new user has not done yet: a strategy, real history, a backtest. Gone once all are done."""
+
+    account: AccountRow | None
+    has_strategy: bool
+    has_history: bool
+    has_run: bool
+    can_start: bool
+    is_loading: bool
+    version: str
+
+    @property
+    def are_done(self) -> bool:
+        return self.has_strategy and self.has_history and self.has_run
+
+
+def first_steps() -> FirstSteps:
     account = accounts.chosen()
-    has_strategy = bool(
-        db.session.scalar(sa.select(sa.func.count()).where(StrategyRow.deleted_at.is_(None)))
-    )
-    has_history = bool(
-        db.session.scalar(
-            sa.select(sa.func.count()).where(InstrumentRow.venue == "replay").limit(1)
+    has_strategy = _any(sa.select(StrategyRow.id))
+    has_history = _any(sa.select(InstrumentRow.id).where(InstrumentRow.venue == "replay"))
+    has_run = _any(sa.select(RunRow.id))
+    is_known = db.session.get(StrategyTypeRow, FIRST_TYPE) is not None
+    can_start = account is not None and is_known and _first_instrument(account) is not None
+    is_loading = _any(
+        sa.select(JobRow.id).where(
+            JobRow.kind == "sample_data", JobRow.state.in_(("queued", "running"))
         )
     )
-    is_known = db.session.get(StrategyTypeRow, FIRST_TYPE) is not None
-    return {
-        "account": account,
-        "has_strategy": has_strategy,
-        "has_history": has_history,
-        "can_start_first": account is not None
-        and is_known
-        and _first_instrument(account) is not None,
-    }
+    known = (account and account.id, has_strategy, has_history, has_run, can_start, is_loading)
+    return FirstSteps(
+        account, has_strategy, has_history, has_run, can_start, is_loading, stamp(known)
+    )
+
+
+def _any(query: sa.Select[Any]) -> bool:
+    return db.session.execute(query.limit(1)).first() is not None
 
 
 def _first_instrument(account: AccountRow) -> InstrumentRow | None:
@@ -329,6 +348,7 @@ def load_sample_data() -> AnyResponse:
     )
     auth.audit("job.sample_data")
     db.session.commit()
+    flash("A worker loads the sample data; this takes a few seconds.")
     return redirect(url_for("overview.page"), code=303)
 
 
@@ -348,6 +368,15 @@ def _events_page() -> Slice[EventRow]:
     if _severity():
         query = query.where(EventRow.severity.in_(("warning", "bad")))
     return sliced(query, (EventRow.id,), lambda event: (event.id,), size=60)
+
+
+@bp.get("/overview/first-steps")
+@auth.viewer
+def first_steps_part() -> Response:
+    now = first_steps()
+    if is_current(now.version):
+        return unchanged()
+    return partial(render_template("overview/_first_steps.html", steps=now))
 
 
 @bp.get("/overview/numbers")
