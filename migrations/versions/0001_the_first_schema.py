@@ -290,7 +290,6 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["instrument_id"], ["instruments.id"], name=op.f("fk_bars_instrument_id")
         ),
-        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_bars_job_id")),
         sa.PrimaryKeyConstraint(
             "instrument_id", "source", "interval", "opened_at", "revision", name=op.f("pk_bars")
         ),

@@ -89,7 +89,8 @@ class BarRow(Base):
     close: Mapped[Decimal]
     volume: Mapped[Decimal]
     adjusted_close: Mapped[Decimal | None]
-    job_id: Mapped[UUID | None] = mapped_column(sa.ForeignKey("jobs.id"))
+    # No foreign key: it would be looked up for every row of a million.
+    job_id: Mapped[UUID | None]
     recorded_at: Mapped[Recorded]
 
 

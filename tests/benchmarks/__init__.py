@@ -1,0 +1,1 @@
+"""Measurements, run by `make bench`: never part of a test, never timed in one."""

@@ -1,0 +1,167 @@
+"""One table: what was measured, on this machine, just now. `make bench`.
+
+Data are deterministic one-minute bars from PCG64(7); nothing is read from outside.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import sqlalchemy as sa
+
+from deploy.embedded import using
+from deploy.schema import migrate
+from engine import catalogue
+from engine.backtest.run import Specification, run
+from engine.bars import Bars
+from engine.history import series_bars, store_live_bars
+from engine.jobs import perform
+from engine.matching import Costs
+from engine.risk.rules import OFF, RiskPolicy
+from engine.sizing import Sizing
+from engine.strategies.evaluation import BoundInput
+from engine.strategies.registry import built_in_files
+from shared.db.backtests import JobRow
+from shared.db.market import InstrumentRow
+from shared.db.sessions import make_sessions
+from shared.domain.instruments import Instrument
+from shared.jobs import BacktestRequest
+from shared.settings import Settings
+
+BARS = 100_000
+REPEATS = 3
+RULES_ON = {"method": "fraction", "fraction": 0.04}
+MINUTE = 60_000_000_000
+
+
+def main() -> int:
+    bars = one_minute_bars(BARS)
+    rows = [
+        measured("core alone, rules off, all in", lambda: replayed(bars, OFF, Sizing("cash"))),
+        measured(
+            "core alone, rules on, 4 % a trade",
+            lambda: replayed(bars, RiskPolicy(), Sizing.from_json(RULES_ON)),
+        ),
+    ]
+    with tempfile.TemporaryDirectory() as home, using("postgres", Path(home), scratch=False) as url:
+        migrate(url)
+        rows += stored(bars, url, Path(home))
+    print(f"\n{BARS:,} one-minute bars, moving_average_cross (10, 30), median of {REPEATS}\n")
+    print(f"{'what':<58} {'seconds':>8} {'bars/s':>10}   note")
+    for name, seconds, note in rows:
+        print(f"{name:<58} {seconds:>8.2f} {BARS / seconds:>10,.0f}   {note}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"\npeak memory of this process, data and all runs together: {peak:,.0f} MB")
+    return 0
+
+
+def measured(name: str, work: Callable[[], Any]) -> tuple[str, float, str]:
+    times, said = [], ""
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        said = work()
+        times.append(time.perf_counter() - started)
+    return name, statistics.median(times), said
+
+
+def one_minute_bars(count: int, seed: int = 7, sigma: float = 0.0008) -> Bars:
+    """Gap, body, wicks and volume from PCG64; prices on six decimals."""
+    random = np.random.Generator(np.random.PCG64(seed))
+    gap, body = random.standard_normal(count) * sigma / 4, random.standard_normal(count) * sigma
+    up, down = (np.abs(random.standard_normal(count)) * sigma / 2 for _ in range(2))
+    volume = np.round(np.exp(random.standard_normal(count)) * 1000 + 1, 3)
+    gap[0] = 0
+    level = np.cumsum(gap + body) + np.log(100)
+    open_, close = np.round(np.exp(level - body), 6), np.round(np.exp(level), 6)
+    high = np.round(np.maximum(np.exp(level - body), np.exp(level)) * (1 + up), 6)
+    low = np.round(np.minimum(np.exp(level - body), np.exp(level)) * (1 - down), 6)
+    high, low = (
+        np.maximum(high, np.maximum(open_, close)),
+        np.minimum(low, np.minimum(open_, close)),
+    )
+    first = int(np.datetime64("2020-01-01", "ns").astype("int64"))
+    opened = first + np.arange(count) * MINUTE
+    return Bars(
+        1, 60, opened, opened + MINUTE, open_, high, low, close, volume, np.zeros(count, bool)
+    )
+
+
+def replayed(bars: Bars, policy: RiskPolicy, sizing: Sizing) -> str:
+    cls = next(
+        f.types["moving_average_cross"]
+        for f in built_in_files()
+        if "moving_average_cross" in f.types
+    )
+    outcome = run(
+        Specification(
+            cls,
+            (BoundInput("main", 1, "X", 60, True),),
+            {"main": bars},
+            {1: Instrument(1, "replay", "X", "X", "USD")},
+            costs=Costs(0.001),
+            sizing=sizing,
+            policy=policy,
+        )  # fmt: skip
+    )
+    return f"{len(outcome.record.fills):,} fills, final equity {outcome.core.equity:,.5f}"
+
+
+def stored(bars: Bars, url: str, home: Path) -> list[tuple[str, float, str]]:
+    sessions = make_sessions(url)
+    settings = Settings.from_env({"SERAPHIM_HOME": str(home)}).with_urls(
+        url, "redis://127.0.0.1:1/0"
+    )
+    with sessions() as session:
+        catalogue.sync(session.connection(), settings.strategies_folder)
+        instrument = InstrumentRow(
+            venue="replay", symbol="X", base_asset="X", quote_asset="USD", calendar="24/7"
+        )
+        session.add(instrument)
+        session.flush()
+        own = Bars(instrument.id, *(getattr(bars, name) for name in bars.__slots__[1:]))
+        store_live_bars(session.connection(), own, source="import", simulated=False)
+        session.commit()
+        series_id = session.scalar(sa.text("SELECT id FROM series"))
+    request = BacktestRequest(
+        "moving_average_cross", {}, {"main": {"series_id": series_id, "trades": True}},
+        costs={"fee_rate": "0.001"}, sizing=RULES_ON,
+    )  # fmt: skip
+
+    def read() -> str:
+        with sessions() as session:
+            return f"{len(series_bars(session, series_id)):,} bars out of PostgreSQL"
+
+    def job() -> str:
+        job_id = uuid4()
+        with sessions() as session:
+            session.add(
+                JobRow(
+                    id=job_id, kind="backtest", title="bench", attempt=1, arguments=asdict(request)
+                )
+            )
+            session.commit()
+        perform(sessions, None, settings, job_id, 1, worker="bench")
+        with sessions() as session:
+            row = session.get_one(JobRow, job_id)
+            return f"{row.state}: {row.progress_text}"
+
+    rows = [
+        measured("reading the series", read),
+        measured("a job: read, rules on, ledger, decisions, all stored", job),
+    ]
+    sessions.kw["bind"].dispose()
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

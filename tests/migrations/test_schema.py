@@ -1,0 +1,92 @@
+"""Migrations go up, down and up again, and describe the same schema as the models."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from shared.db.base import Base
+from shared.db.schema import metadata
+from shared.db.sessions import make_engine
+from shared.settings import ROOT
+
+APPEND_ONLY = (
+    "audit",
+    "fills",
+    "ledger_entries",
+    "order_events",
+    "order_intents",
+    "trading_states",
+)
+
+
+@pytest.fixture
+def url(empty_database):
+    yield from empty_database()
+
+
+def config(url):
+    found = Config()
+    found.set_main_option("script_location", str(ROOT / "migrations"))
+    found.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+    return found
+
+
+def differences(url):
+    engine = make_engine(url, poolclass=sa.NullPool)
+    with engine.connect() as connection, warnings.catch_warnings():
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return compare_metadata(context, metadata)
+
+
+def tables(url):
+    return set(sa.inspect(make_engine(url, poolclass=sa.NullPool)).get_table_names())
+
+
+def test_up_down_and_up_again_leaves_what_the_models_describe(url):
+    command.upgrade(config(url), "head")
+    assert differences(url) == []
+    command.downgrade(config(url), "base")
+    assert tables(url) == {"alembic_version"}
+    with make_engine(url, poolclass=sa.NullPool).connect() as connection:
+        left = connection.scalar(
+            sa.text("SELECT count(*) FROM pg_proc WHERE proname = 'refuse_change'")
+        )
+    assert left == 0
+    command.upgrade(config(url), "head")
+    assert differences(url) == []
+
+
+def test_there_is_one_line_of_migrations():
+    assert len(ScriptDirectory.from_config(config("postgresql://")).get_heads()) == 1
+
+
+def test_rows_that_say_what_happened_cannot_be_changed(database_url):
+    engine = make_engine(database_url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        guarded = connection.scalars(
+            sa.text(
+                "SELECT event_object_table FROM information_schema.triggers WHERE trigger_name = 'append_only'"
+            )
+        )
+        assert set(guarded) == set(APPEND_ONLY)
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("INSERT INTO audit (actor, action, data) VALUES ('me', 'did', '{}')")
+        )
+    for statement in ("UPDATE audit SET actor = 'you'", "DELETE FROM audit"):
+        with engine.connect() as connection, pytest.raises(sa.exc.DBAPIError, match="append-only"):
+            connection.execute(sa.text(statement))
+
+
+def test_each_table_names_the_one_who_writes_it():
+    for cls in Base.__subclasses__():
+        assert re.search(r"[Ww]ritten by|Inserted by|kept beside them by", cls.__doc__), cls
