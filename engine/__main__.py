@@ -20,12 +20,13 @@ import structlog
 
 from engine import catalogue, lease, trading_state
 from engine.bootstrap import REPLAY, Assembly, prepare, unsent
-from engine.core import StrategyRun
+from engine.core import FAILURES, StrategyRun
 from engine.desk import Answer, Denied, Desk
 from engine.journal import LEASE_SECONDS, Journal, LeaseLost
 from engine.live import AccountLoop
+from engine.narrator import stopped_at_error
 from engine.risk.rules import policy_from
-from engine.watchdog import Watchdog
+from engine.watchdog import STALL_SECONDS, Watchdog
 from shared import bus
 from shared.db.console import CommandRow
 from shared.db.sessions import make_engine
@@ -60,10 +61,11 @@ EXIT_FAILED: Final = 1
 class Engine:
     """One engine process. `run` returns its exit code."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, stall_seconds: float = STALL_SECONDS) -> None:
         assert settings.database_url is not None
         assert settings.redis_url is not None
         self.settings = settings
+        self.stall_seconds = stall_seconds
         self.group = settings.engine_group
         self.db = make_engine(settings.database_url, pool_size=4)
         self.redis = bus.connect(settings.redis_url)
@@ -73,7 +75,10 @@ class Engine:
         self.token: UUID | None = None
         self.assembly: Assembly
         self._tasks: asyncio.TaskGroup
+        self._journal: Journal | None = None
         self._journal_thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._failing: set[int] = set()
+        """Strategies that failed, and whose rows do not say so yet."""
         self._failures: asyncio.Queue[tuple[int, str]] = asyncio.Queue()
         self._stop = asyncio.Event()
         self._stopping: set[UUID] = set()
@@ -95,6 +100,8 @@ class Engine:
                 return 0
             return await standby
         finally:
+            if self._journal is not None:
+                self._journal.give_up()
             self._journal_thread.shutdown(wait=True)
             await self._give_lease_back()
 
@@ -104,7 +111,8 @@ class Engine:
         await self._db(prepare, self.db, self.settings)
         journal = Journal(self.db, self.group, self.token)
         self.assembly = Assembly(self.db, journal, self._journal_thread, self._failed)
-        watchdog = Watchdog(self._in_hand, self._quarantine)
+        self._journal = journal
+        watchdog = Watchdog(self._in_hand, self._quarantine, self.stall_seconds)
         code = EXIT_FAILED
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -182,16 +190,16 @@ class Engine:
             if loop is None:
                 continue
             running = row.id in loop.live and not loop.live[row.id].run.stopping
-            if row.desired == "running" and not running:
+            if row.desired == "running" and not running and row.id not in self._failing:
                 await self._start(loop, row.id)
             elif row.desired == "stopped" and row.id in loop.live:
                 async with loop.turn_lock:
                     await loop.stop(row.id)
-                await self._db(self._set_status, row.id, "stopped")
+                await self._db(self._set_stopped, row.id)
             if row.desired == "stopped" and row.state.get("flatten"):
                 await self._flatten_stopped(loop, row.id, row.state["flatten"])
             if row.desired == "stopped" and row.status == "running" and row.id not in loop.live:
-                await self._db(self._set_status, row.id, "stopped")
+                await self._db(self._set_stopped, row.id)
 
     def _wanted_accounts(self) -> list[int]:
         query = sa.select(AccountRow.id, AccountRow.clock, AccountRow.feed).where(
@@ -266,8 +274,8 @@ class Engine:
                 loop.start(run)
             except sa.exc.OperationalError:
                 raise
-            except Exception as error:  # a strategy that cannot start must not stop the others
-                self._failed(strategy_id, str(error))
+            except FAILURES as error:  # a strategy that cannot start must not stop the others
+                self._failed(strategy_id, stopped_at_error(error))
                 return
         await self._db(self._set_status, strategy_id, "running")
 
@@ -281,8 +289,21 @@ class Engine:
                 sa.update(StrategyRow).where(StrategyRow.id == strategy_id).values(status=status)
             )
 
+    def _set_stopped(self, strategy_id: int) -> None:
+        """A strategy that failed or is quarantined stays that: somebody has to look at it."""
+        with self.db.begin() as connection:
+            connection.execute(
+                sa.update(StrategyRow)
+                .where(StrategyRow.id == strategy_id, StrategyRow.status == "running")
+                .values(status="stopped")
+            )
+
+    def _holder(self, strategy_id: int) -> StrategyRun:
+        with self.db.connect() as connection:
+            return self.assembly.holder(connection, strategy_id)
+
     async def _flatten_stopped(self, loop: AccountLoop, strategy_id: int, actor: str) -> None:
-        run = await self._db(self._load_run, strategy_id)
+        run = await self._db(self._holder, strategy_id)
         async with loop.turn_lock:
             await loop.flatten(run, f"stopped and flattened by {actor}")
         await self._db(self._flattened, strategy_id)
@@ -297,12 +318,14 @@ class Engine:
     # Strategies that fail ----------------------------------------------------------------
 
     def _failed(self, strategy_id: int, text: str) -> None:
+        self._failing.add(strategy_id)
         self._failures.put_nowait((strategy_id, text))
 
     async def _record_failures(self) -> None:
         while True:
             strategy_id, text = await self._failures.get()
             await self._db(self._record_failure, strategy_id, "failed", text)
+            self._failing.discard(strategy_id)
 
     def _record_failure(self, strategy_id: int, status: str, text: str) -> None:
         with self.db.begin() as connection:
@@ -428,6 +451,15 @@ class Engine:
             except Denied as denied:
                 result = {"text": str(denied), "field": denied.field}
                 self._settle_in(connection, command_id, "denied", result)
+                return
+            except sa.exc.OperationalError:
+                raise
+            except FAILURES as error:  # one command nobody foresaw must not stop trading
+                log.exception(
+                    "command.failed", command=str(command_id), kind=type(command).__name__
+                )
+                text = f"it could not be done: {stopped_at_error(error)}"
+                self._settle_in(connection, command_id, "denied", {"text": text})
                 return
             result = {"text": answer.text, "link": answer.link}
             self._settle_in(connection, command_id, "done", result)
@@ -582,7 +614,7 @@ class Engine:
         for strategy_id in sorted(holders):
             run = loop.core.runs.get(strategy_id)
             if run is None:
-                run = await self._db(self._load_run, strategy_id)
+                run = await self._db(self._holder, strategy_id)
             async with loop.turn_lock:
                 await loop.flatten(run, f"trading stopped by {actor}")
 

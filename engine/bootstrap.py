@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from engine import books, catalogue
 from engine.bars import Bars
-from engine.core import StrategyRun, Submit, TradingCore
+from engine.core import FAILURES, StrategyRun, Submit, TradingCore
 from engine.execution.paper import PaperBroker
 from engine.feeds.clock import MarketClock
 from engine.feeds.history import HistoryFeed
@@ -24,10 +24,11 @@ from engine.feeds.simulated import SPECS, SimulatedFeed, SimulatedMarket
 from engine.history import series_bars, store_live_bars
 from engine.journal import Journal
 from engine.live import BASE_INTERVAL, AccountLoop
+from engine.narrator import stopped_at_error
 from engine.ports import Feed
 from engine.risk.rules import RiskPolicy, policy_from
 from engine.sizing import Sizing
-from engine.strategies.base import Input
+from engine.strategies.base import BaseStrategy, Input
 from engine.strategies.evaluation import BoundInput
 from shared.db.market import InstrumentRow, SeriesRow
 from shared.db.trading import AccountRow, LedgerEntryRow, StrategyRow
@@ -335,42 +336,69 @@ class Assembly:
             loop.core.orders[kept.order.request.client_order_id] = kept.order
             if kept.order.state is OrderState.NEW:
                 continue  # released, but the broker never had it: sent when the loop begins
-            loop.broker.restore(kept.order, kept.at)
+            resting = loop.feed.matching == "quotes" and kept.at < loop.moment_at
+            loop.broker.restore(kept.order, kept.at, resting=resting)
         for (_, instrument_id), position in loop.core.portfolio.positions.items():
             if position.is_flat:
                 continue
             bars = loop.feed.history(instrument_id, BASE_INTERVAL, loop.moment_at, 1)
             if len(bars):
                 loop.core.on_mark(instrument_id, float(bars.close[-1]))
+        self._remember_holders(connection, loop)
+
+    def _remember_holders(self, connection: sa.Connection, loop: AccountLoop) -> None:
+        """Whoever has something in the market stands in the core, running or not: fills find it."""
+        core = loop.core
+        holders = {order.request.strategy_id for order in core.orders.values()}
+        holders |= {id_ for (id_, _), p in core.portfolio.positions.items() if not p.is_flat}
+        for strategy_id in sorted(holders - {0}):
+            core.start(self.holder(connection, strategy_id))
 
     def _start_again(self, connection: sa.Connection, loop: AccountLoop, strategy_id: int) -> None:
         try:
             loop.start(self.run(connection, strategy_id))
-        except Exception as error:  # one strategy that cannot start must not keep the others down
-            log.error("strategy.not_started", strategy=strategy_id, error=str(error))
-            self._on_failure(strategy_id, str(error))
+        except sa.exc.OperationalError:  # the database, not the strategy
+            raise
+        except FAILURES as error:  # one strategy that cannot start must not keep the others down
+            text = stopped_at_error(error)
+            log.error("strategy.not_started", strategy=strategy_id, error=text)
+            self._on_failure(strategy_id, text)
 
     def run(self, connection: sa.Connection, strategy_id: int) -> StrategyRun:
         """A strategy from its row, standing where it stood."""
-        row = connection.execute(
-            sa.select(StrategyRow.__table__).where(StrategyRow.id == strategy_id)
-        ).one()
+        row = _strategy_row(connection, strategy_id)
         cls = catalogue.strategy_class(connection, row.type, row.code_hash)
         inputs = bind(connection, row.inputs)
         named = {
             bound.key: Input(bound.symbol, interval_text(bound.interval), bound.trades)
             for bound in inputs
         }
-        run = StrategyRun(
-            id=row.id,
-            name=row.name,
-            strategy=cls(row.parameters, named),
-            inputs=inputs,
-            allocation=row.allocation,
-            sizing=Sizing.from_json(row.sizing),
-        )
-        run.restore(row.state)
+        return _standing_run(row, inputs, cls(row.parameters, named))
+
+    def holder(self, connection: sa.Connection, strategy_id: int) -> StrategyRun:
+        """A strategy that decides nothing: what it holds can be closed without any of its code."""
+        row = _strategy_row(connection, strategy_id)
+        run = _standing_run(row, bind(connection, row.inputs), BaseStrategy({}, {}))
+        run.stopping = True
         return run
+
+
+def _strategy_row(connection: sa.Connection, strategy_id: int) -> Any:
+    query = sa.select(StrategyRow.__table__).where(StrategyRow.id == strategy_id)
+    return connection.execute(query).one()
+
+
+def _standing_run(row: Any, inputs: tuple[BoundInput, ...], strategy: BaseStrategy) -> StrategyRun:
+    run = StrategyRun(
+        id=row.id,
+        name=row.name,
+        strategy=strategy,
+        inputs=inputs,
+        allocation=row.allocation,
+        sizing=Sizing.from_json(row.sizing),
+    )
+    run.restore(row.state)
+    return run
 
 
 def bind(connection: sa.Connection, inputs: Mapping[str, Any]) -> tuple[BoundInput, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -56,16 +57,25 @@ def _rows(file: LoadedFile, origin: str) -> Iterable[dict[str, Any]]:
             "error": file.error,
         }
     for name, cls in file.types.items():
-        doc = " ".join((cls.__doc__ or "").split())
-        schema = cls.schema()
+        schema, error = _schema(cls)
         yield {
             **common,
             "name": name,
             "title": _title(name),
-            "doc": doc,
+            "doc": " ".join(str(cls.__doc__ or "").replace("\0", "").split()),
             "schema": schema,
-            "error": None,
+            "error": error,
         }
+
+
+def _schema(cls: type[BaseStrategy]) -> tuple[list[dict[str, Any]], str | None]:
+    """The form's schema, or why a form cannot be made of it."""
+    try:
+        schema = cls.schema()
+        json.dumps(schema, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        return [], f"a parameter of {cls.__name__} cannot be shown in a form: {error}"
+    return schema, None
 
 
 def _title(name: str) -> str:

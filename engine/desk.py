@@ -8,6 +8,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from engine import books, catalogue
@@ -116,7 +117,10 @@ class Desk:
         row = self._strategy(connection, asked.strategy_id)
         if row.desired == "running" and row.status == "running":
             return Answer(f"Strategy {row.name} runs already", f"/strategies/{row.id}")
-        catalogue.strategy_class(connection, row.type, row.code_hash)
+        try:
+            catalogue.strategy_class(connection, row.type, row.code_hash)
+        except NoSuchStrategy as error:
+            raise Denied(f"strategy {row.name} cannot start: {error}") from error
         now = datetime.now(UTC)
         connection.execute(
             sa.update(StrategyRow)
@@ -136,12 +140,13 @@ class Desk:
         self, connection: sa.Connection, strategy_id: int, *, flatten: bool, actor: str
     ) -> Answer:
         row = self._strategy(connection, strategy_id)
-        state = {**row.state, "flatten": actor} if flatten else row.state
-        connection.execute(
-            sa.update(StrategyRow)
-            .where(StrategyRow.id == row.id)
-            .values(desired="stopped", status_text="", state=state)
-        )
+        values: dict[str, Any] = {"desired": "stopped"}
+        if row.status in ("running", "stopped"):
+            values["status_text"] = ""
+        if flatten:  # beside what the engine keeps there meanwhile, never over it
+            wish = sa.cast(sa.literal({"flatten": actor}, JSONB), JSONB)
+            values["state"] = StrategyRow.state.op("||")(wish)
+        connection.execute(sa.update(StrategyRow).where(StrategyRow.id == row.id).values(values))
         text = f"Strategy {row.name} stopped" + (
             ", its positions are being closed" if flatten else ""
         )

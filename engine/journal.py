@@ -7,7 +7,7 @@ orders are checked against trading states in the same transaction.
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 import orjson
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from engine.core import Booked, Broken, OrderMoved
 from engine.history import store_live_bars
@@ -50,6 +50,10 @@ RETRY_SECONDS: Final = 0.5
 
 class LeaseLost(RuntimeError):
     """Another engine trades for this group now: stop at once, without a word to the venue."""
+
+
+class GivenUp(RuntimeError):
+    """The engine ends while the database is away: the batch is not committed, and never will be."""
 
 
 class Doubled(RuntimeError):
@@ -116,6 +120,11 @@ class Journal:
         self._engine = engine
         self._group = group
         self._token = token
+        self._ending = threading.Event()
+
+    def give_up(self) -> None:
+        """Wait no longer for a database that is away: this engine ends."""
+        self._ending.set()
 
     def commit(self, batch: Batch) -> dict[UUID, str]:
         """Store the batch; the decisions that were refused, and why.
@@ -135,7 +144,8 @@ class Journal:
                 log.warning(
                     "journal.waiting", error=str(error.orig)[:200], account=batch.account_id
                 )
-                time.sleep(RETRY_SECONDS)
+                if self._ending.wait(RETRY_SECONDS):
+                    raise GivenUp("told to end while the database was away") from error
 
     def _is_committed(self, connection: sa.Connection, batch_id: UUID) -> bool:
         query = sa.select(EngineLeaseRow.last_batch).where(
@@ -207,8 +217,13 @@ class Journal:
             rows = [_event_row(move) for move in batch.moves]
             connection.execute(insert(OrderEventRow).on_conflict_do_nothing(), rows)
         newest = {move.order.request.client_order_id: move for move in batch.moves}
-        for move in newest.values():
-            connection.execute(_order_update(move))
+        placed = {
+            move.order.request.client_order_id
+            for move in batch.moves
+            if isinstance(move.event, Acknowledged)
+        }
+        for order_id, move in newest.items():
+            connection.execute(_order_update(move, placed=order_id in placed))
         for order_id, level in batch.trails:
             connection.execute(
                 sa.update(OrderRow)
@@ -239,7 +254,7 @@ class Journal:
         if batch.bars:
             store_live_bars(connection, batch.bars)
         for strategy_id, state in batch.states.items():
-            values: dict[str, Any] = {"state": state}
+            values: dict[str, Any] = {"state": _kept_wish(state)}
             if batch.moment_at is not None:
                 values["last_moment_at"] = batch.moment_at
             connection.execute(
@@ -294,6 +309,13 @@ class Journal:
             )
         if rows:
             connection.execute(sa.insert(EventRow), rows)
+
+
+def _kept_wish(state: Mapping[str, Any]) -> Any:
+    """The new state, and the wish to be flattened that a command may have put beside the old one."""
+    new = sa.cast(sa.literal(state, JSONB), JSONB)
+    wish = sa.func.jsonb_build_object("flatten", StrategyRow.state["flatten"])
+    return sa.case((StrategyRow.state.has_key("flatten"), new.op("||")(wish)), else_=new)
 
 
 def _number(value: Any) -> Decimal | None:
@@ -401,6 +423,8 @@ def _event_row(move: OrderMoved) -> dict[str, Any]:
         )
         if (value := getattr(event, name, None)) not in (None, "")
     }
+    if isinstance(event, Fill) and event.last:
+        data["last"] = "True"
     return {
         "client_order_id": move.order.request.client_order_id,
         "kind": kind,
@@ -410,7 +434,8 @@ def _event_row(move: OrderMoved) -> dict[str, Any]:
     }
 
 
-def _order_update(move: OrderMoved) -> Any:
+def _order_update(move: OrderMoved, *, placed: bool) -> Any:
+    """`placed`: the batch tells its levels. Later a trailing stop's row knows its level better."""
     order = move.order
     values: dict[str, Any] = {
         "state": order.state.value,
@@ -423,7 +448,7 @@ def _order_update(move: OrderMoved) -> Any:
     }
     if order.asked_quantity is not None:
         values["quantity"] = _number(order.asked_quantity)
-    if isinstance(move.event, Acknowledged):
+    if placed:
         if order.stop_price is not None:
             values["stop_price"] = _number(order.stop_price)
         if order.limit_price is not None:

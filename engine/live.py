@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -22,6 +22,7 @@ import structlog
 
 from engine.bars import BarBuilder
 from engine.core import (
+    FAILURES,
     Action,
     Booked,
     Broken,
@@ -99,6 +100,7 @@ class AccountLoop:
         self._builders: dict[tuple[int, int], BarBuilder] = {}
         self._arrived: list[Bar] = []
         self._snapshot_due = 0.0
+        self._heard_until = moment_at
         self._on_failure = on_failure
         if base_interval is not None:
             for instrument_id in instruments:
@@ -119,6 +121,8 @@ class AccountLoop:
         if isinstance(event, Quote):
             await self._hear_quote(event)
         elif isinstance(event, Tick):
+            # A batch is heard whole, so whoever comes next has to catch up on all of this instant.
+            self._heard_until = event.traded_at + timedelta(microseconds=1)
             for (instrument_id, _), builder in self._builders.items():
                 if instrument_id == event.instrument_id:
                     builder.add(event)
@@ -136,6 +140,7 @@ class AccountLoop:
             "ask": str(quote.ask),
             "last": str((quote.bid + quote.ask) / 2),
             "at": quote.quoted_at.isoformat(),
+            "received_at": datetime.now(UTC).isoformat(),
         }
         if self.broker.is_idle:
             return
@@ -165,6 +170,7 @@ class AccountLoop:
         batch.states = {live.run.id: live.run.state() for live in due}
         batch.snapshot = self._snapshot(closed.at)
         await self.turn(actions, closed.at, batch)
+        self._heard_until = max(self._heard_until, closed.at)
         self.moment_at = closed.at
         self.pulse.market_time = closed.at
 
@@ -194,7 +200,7 @@ class AccountLoop:
             self.core.deciding = strategy_id
             try:
                 live.run.evaluation = live.window.evaluate()
-            except Exception as error:  # the user's code may fail in any way; only it stops
+            except FAILURES as error:
                 self._fail(strategy_id, error)
                 continue
             finally:
@@ -203,10 +209,11 @@ class AccountLoop:
             due.append(live)
         return due
 
-    def _fail(self, strategy_id: int, error: Exception) -> None:
-        log.error("strategy.failed", strategy=strategy_id, error=repr(error))
-        self.live[strategy_id].run.stopping = True
-        self._on_failure(strategy_id, stopped_at_error(error))
+    def _fail(self, strategy_id: int, error: BaseException) -> None:
+        text = stopped_at_error(error)
+        log.error("strategy.failed", strategy=strategy_id, error=text)
+        self.core.runs[strategy_id].stopping = True
+        self._on_failure(strategy_id, text)
 
     def _snapshot(self, at: datetime) -> Snapshot | None:
         now = time.monotonic()
@@ -249,14 +256,17 @@ class AccountLoop:
                 return ended
             refused = await self._commit(batch)
             unstood: set[int] = set()
+            # Newest first: each stands again where it stood before, the first of a moment last.
+            for decision in reversed(batch.decisions):
+                why = refused.get(decision.id)
+                if why and decision.outcome is Outcome.ORDERED:
+                    ended.append(self.core.refused(decision, why))
+                    unstood.add(decision.strategy_id)
             for decision in batch.decisions:
-                if why := refused.get(decision.id):
+                if decision.id not in refused:
+                    ended.append(decision)
                     if decision.outcome is Outcome.ORDERED:
-                        decision = self.core.refused(decision, why)
-                        unstood.add(decision.strategy_id)
-                elif decision.outcome is Outcome.ORDERED:
-                    left.extend(self.core.released(decision))
-                ended.append(decision)
+                        left.extend(self.core.released(decision))
             batch = self._batch(at)
             for strategy_id in unstood & self.core.runs.keys():
                 batch.states[strategy_id] = self.core.runs[strategy_id].state()
@@ -276,6 +286,8 @@ class AccountLoop:
                 for order_id, event in self.broker.submit(action.request, at):
                     left.extend(self.core.on_order_event(order_id, event))
             elif isinstance(action, Cancel):
+                if action.client_order_id not in self.core.orders:
+                    continue  # it went with its parent
                 for order_id, event in self.broker.cancel(action.client_order_id, at):
                     left.extend(self.core.on_order_event(order_id, event))
             elif isinstance(action, OrderMoved):
@@ -307,7 +319,17 @@ class AccountLoop:
     # Strategies -------------------------------------------------------------------------
 
     def start(self, run: StrategyRun) -> None:
-        """Warm a strategy up from history and let it decide from the next moment on."""
+        """Warm a strategy up from history and let it decide from the next moment on.
+
+        Raises whatever the user's code raises; then nothing has started.
+        """
+        self.core.deciding = run.id
+        try:
+            self._warm_up(run)
+        finally:
+            self.core.deciding = None
+
+    def _warm_up(self, run: StrategyRun) -> None:
         for bound in run.inputs:
             self._build(bound.instrument_id, bound.interval)
         history = {}
@@ -375,7 +397,7 @@ class AccountLoop:
         before = self.feed.history(instrument_id, interval, began, 1)
         after = before.bar(len(before) - 1) if len(before) else None
         builder = BarBuilder(instrument_id, interval, after)
-        for tick in self.feed.backlog(instrument_id, began, self.moment_at):
+        for tick in self.feed.backlog(instrument_id, began, self._heard_until):
             builder.add(tick)
         self._builders[instrument_id, interval] = builder
 

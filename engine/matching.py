@@ -13,6 +13,9 @@ from decimal import Decimal
 from shared.domain.market import Bar, Quote
 from shared.domain.orders import OrderType, Side
 
+_ULPS_TRIED = 8
+"""Steps between neighbouring floats that the rounding of a trailing stop's level can hide."""
+
 
 @dataclass(frozen=True, slots=True)
 class Costs:
@@ -45,15 +48,24 @@ class Level:
             return self.price
         if self.type is not OrderType.TRAILING_STOP or self.best is None:
             return None
-        away = self.trail if self.trail is not None else self.best * (self.trail_fraction or 0.0)
-        return self.best - away if self.side is Side.SELL else self.best + away
+        return self._behind(self.best)
+
+    def _behind(self, best: float) -> float:
+        away = self.trail if self.trail is not None else best * (self.trail_fraction or 0.0)
+        return best - away if self.side is Side.SELL else best + away
 
     def best_behind(self, stop: float) -> float:
-        """The best price that puts a trailing stop at `stop`."""
+        """The best price that puts a trailing stop at `stop`: exactly there, or a restart would move it."""
         sign = 1 if self.side is Side.SELL else -1
         if self.trail is not None:
-            return stop + sign * self.trail
-        return stop / (1 - sign * (self.trail_fraction or 0.0))
+            best = stop + sign * self.trail
+        else:
+            best = stop / (1 - sign * (self.trail_fraction or 0.0))
+        for _ in range(_ULPS_TRIED):
+            if (found := self._behind(best)) == stop:
+                break
+            best = math.nextafter(best, math.inf if found < stop else -math.inf)
+        return best
 
 
 def worsened(price: float, side: Side, slippage: float, tick: Decimal | None) -> float:

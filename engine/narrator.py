@@ -57,9 +57,14 @@ def number(value: Any) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def stopped_at_error(error: Exception) -> str:
-    """The line of the user's file that failed, and what it said."""
+def stopped_at_error(error: BaseException) -> str:
+    """The line of the user's file that failed, and what it said, as a row can hold it."""
     frames = traceback.extract_tb(error.__traceback__)
     last = frames[-1] if frames else None
     where = f" ({last.filename.rsplit('/', 1)[-1]}, line {last.lineno})" if last else ""
-    return f"{type(error).__name__}: {error}{where}"
+    try:
+        said = str(error)
+    except Exception:  # the user's own exception may fail to say what it is
+        said = "its message cannot be shown"
+    text = f"{type(error).__name__}: {said[:1000]}{where}"
+    return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -76,7 +76,8 @@ def refusal(states: Iterable[Ruling], decision: Decision, venue: str, *, reduces
 
 def stop_releases(connection: sa.Connection) -> None:
     """Hold every lease until this transaction ends: no release commits after what it writes."""
-    connection.execute(sa.select(EngineLeaseRow.engine_group).with_for_update()).all()
+    # The table, not its rows: an engine that starts meanwhile has no row yet that could be locked.
+    connection.execute(sa.text(f"LOCK TABLE {EngineLeaseRow.__tablename__} IN EXCLUSIVE MODE"))
 
 
 def request(

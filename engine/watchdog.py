@@ -48,6 +48,10 @@ class Watchdog(threading.Thread):
                 continue
             strategy_id = self._in_hand()
             log.critical("engine.stalled", seconds=self._stall, strategy=strategy_id)
-            if strategy_id is not None:
-                self._quarantine(strategy_id)
-            os._exit(EXIT_STALLED)
+            try:
+                if strategy_id is not None:
+                    self._quarantine(strategy_id)
+            except Exception as error:  # the database may be away; the engine must end all the same
+                log.error("engine.not_quarantined", strategy=strategy_id, error=str(error)[:200])
+            finally:
+                os._exit(EXIT_STALLED)

@@ -73,6 +73,8 @@ def settle(
             for order_id, event in broker.submit(action.request, at):
                 left.extend(core.on_order_event(order_id, event))
         elif isinstance(action, Cancel):
+            if action.client_order_id not in core.orders:
+                continue  # it went with its parent
             for order_id, event in broker.cancel(action.client_order_id, at, "replaced"):
                 left.extend(core.on_order_event(order_id, event))
 

@@ -104,8 +104,11 @@ class PaperBroker:
         yield client_order_id, Cancelled(at, reason)
         yield from self._drop_children(client_order_id, at)
 
-    def restore(self, order: Order, at: datetime) -> None:
-        """Take back an order the database knows as open, as it stood at `at`."""
+    def restore(self, order: Order, at: datetime, *, resting: bool) -> None:
+        """Take back an order the database knows as open, as it stood at `at`.
+
+        `resting`: prices have passed it since, so it is no taker any more.
+        """
         request = order.request
         if order.state is OrderState.HELD:
             self._held.setdefault(request.parent_id or request.client_order_id, []).append(request)
@@ -115,7 +118,7 @@ class PaperBroker:
             order.limit_price if order.limit_price is not None else request.limit_price,
             order.stop_price if order.stop_price is not None else request.stop_price,
         )
-        level.resting = True
+        level.resting = resting
         quantity = order.asked_quantity
         left = quantity - order.filled if quantity is not None else None
         self._add(_Working(request, level, left, at, self._next(), fills=len(order.fill_ids)))

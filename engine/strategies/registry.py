@@ -34,6 +34,9 @@ _collecting: list[tuple[str, type[BaseStrategy]]] = []
 def register_strategy(name: str) -> Callable[[Class], Class]:
     """Put a class in the catalogue of the file being loaded."""
 
+    if not isinstance(name, str) or not name.isidentifier() or len(name) > 80:
+        raise BadStrategy(f"name {name!r}: use letters, digits and underscores, at most 80")
+
     def decorate(cls: Class) -> Class:
         if not issubclass(cls, BaseStrategy):
             raise BadStrategy(f"{name}: class {cls.__name__} must subclass BaseStrategy")
@@ -114,7 +117,9 @@ def user_files(folder: Path) -> list[LoadedFile]:
             continue
         try:
             source = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            if "\0" in source:
+                raise ValueError(f"{path.name} holds a zero byte: it is no Python source")
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8
             loaded.append(
                 LoadedFile(path.name, "", hashlib.sha256(b"").hexdigest(), {}, str(error))
             )

@@ -241,7 +241,6 @@ NEXT: Final[dict[tuple[OrderState, type], OrderState]] = {
     (_S.WORKING, CancelSent): _S.CANCELLING,
     (_S.CANCELLING, CancelSent): _S.CANCELLING,
     (_S.CANCELLING, CancelRefused): _S.WORKING,
-    (_S.FILLED, CancelRefused): _S.FILLED,
     **{(state, Cancelled): _S.CANCELLED for state in _ACTIVE},
     **{(state, Expired): _S.EXPIRED for state in _ACTIVE},
     **{(state, Rejected): _S.REJECTED for state in _ACTIVE},
@@ -257,6 +256,7 @@ NEXT: Final[dict[tuple[OrderState, type], OrderState]] = {
     (_S.FILLED, Fill): _S.FILLED,
     # News comes late and out of order; these say nothing new.
     **{(state, Acknowledged): state for state in DONE},
+    **{(state, CancelRefused): state for state in DONE},
     (_S.CANCELLED, Cancelled): _S.CANCELLED,
     (_S.FILLED, Cancelled): _S.FILLED,
     (_S.EXPIRED, Cancelled): _S.EXPIRED,
