@@ -13,7 +13,7 @@ from flask import Flask, url_for
 from flask_wtf.csrf import CSRFProtect
 
 from shared.settings import Settings
-from webapp import accounts, auth, commands, db, errors, formats, frame, live, partials
+from webapp import accounts, auth, commands, db, errors, formats, frame, happenings, live, partials
 
 PAGES: Final = (
     "health",
@@ -23,8 +23,13 @@ PAGES: Final = (
     "overview",
     "markets",
     "strategies",
+    "research",
+    "runs",
+    "replays",
     "books",
     "risk",
+    "data",
+    "jobs",
     "stop",
     "system",
     "users",
@@ -97,6 +102,8 @@ def _teach_templates(app: Flask) -> None:
         kind_text=accounts.kind_text,
         state_words=accounts.STATE_WORDS,
         now=live.now,
+        event_tone=happenings.tone,
+        event_stays=happenings.stays,
     )
     # Globals, not context: macros are imported without one.
     app.jinja_env.globals.update(commands.context(), may=auth.may)

@@ -70,10 +70,10 @@ def account_text(account: AccountRow) -> str:
 
 
 def clock_text(account: AccountRow) -> str:
-    """`simulated · 60×`, `replay · 10×`, or nothing for a real market."""
+    """`simulated` or `replay` and how much faster than life, or nothing for a real market."""
     if account.clock == "real":
         return ""
-    speed = f"{account.clock_speed:g}×" if account.clock_speed != 1 else ""
+    speed = f"{account.clock_speed:g}\N{MULTIPLICATION SIGN}" if account.clock_speed != 1 else ""
     return f"{account.clock} · {speed}" if speed else account.clock
 
 
@@ -264,7 +264,7 @@ def drawdown(account: AccountRow, equity: Decimal | None) -> Decimal | None:
     return max(Decimal(0), 1 - equity / max(account.peak_equity, equity))
 
 
-def names(model: type[Any], ids: set[int]) -> dict[int, Any]:
+def names(model: type[Any], ids: set[int | None]) -> dict[int, Any]:
     """Rows by id, for lists that show names."""
     wanted = {i for i in ids if i is not None}
     if not wanted:

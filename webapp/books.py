@@ -26,7 +26,7 @@ from shared.db.trading import (
 )
 from webapp import accounts, auth
 from webapp.db import db
-from webapp.paging import Slice, sliced
+from webapp.paging import AnySelect, Slice, sliced
 
 bp = Blueprint("books", __name__)
 
@@ -71,7 +71,7 @@ def _names(rows: Iterable[Any]) -> Names:
     return Names(
         strategies=accounts.names(StrategyRow, {r.strategy_id for r in listed}),
         instruments=accounts.names(
-            InstrumentRow, {getattr(r, "instrument_id", None) for r in listed} - {None}
+            InstrumentRow, {getattr(r, "instrument_id", None) for r in listed}
         ),
     )
 
@@ -124,7 +124,7 @@ def _choice_filter(name: str, label: str, choices: Iterable[str]) -> Filter:
     return Filter(name, label, options, request.args.get(name, ""))
 
 
-def _narrowed(query: sa.Select[Any], model: Any, chosen: list[Filter]) -> sa.Select[Any]:
+def _narrowed(query: AnySelect, model: Any, chosen: list[Filter]) -> AnySelect:
     """The query with the filters that are set."""
     columns = {"strategy": "strategy_id", "instrument": "instrument_id"}
     for choice in chosen:

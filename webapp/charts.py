@@ -235,7 +235,7 @@ def _start_of(series: SeriesRow, interval: int, end: datetime, limit: int) -> da
         .limit(wanted)
         .subquery()
     )
-    first = db.session.scalar(sa.select(sa.func.min(opened.c.opened_at)))
+    first: datetime | None = db.session.scalar(sa.select(sa.func.min(opened.c.opened_at)))
     if first is None or series.interval == interval:
         return first
     into = (first - EPOCH) % timedelta(seconds=interval)
@@ -347,10 +347,12 @@ def _lines(
         if level is not None:
             text = intent.leg.replace("_", " ") if order.stop_price else f"{intent.side} limit"
             lines.append({"price": float(level), "kind": "order", "text": text})
-    for holding in accounts.holdings(account.id, strategy_id):
-        if holding.instrument.id == instrument.id:
-            lines.append({"price": float(holding.average), "kind": "position", "text": "average"})
-    return lines
+    held = [
+        {"price": float(holding.average), "kind": "position", "text": "average"}
+        for holding in accounts.holdings(account.id, strategy_id)
+        if holding.instrument.id == instrument.id
+    ]
+    return [*lines, *held]
 
 
 def candle_rows(shown: list[Candle]) -> list[list[float]]:

@@ -24,7 +24,7 @@ from webapp.paths import is_ours
 
 bp = Blueprint("commands", __name__, url_prefix="/commands")
 
-TOKEN: Final = "command_id"
+TOKEN: Final = "command_id"  # noqa: S105  (the name of a field)
 """The hidden field that makes two presses of one form one command."""
 
 SETTLED: Final = ("done", "denied", "expired")

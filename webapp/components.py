@@ -33,6 +33,8 @@ def _samples() -> dict[str, Any]:
             text=text,
             link="",
             actor="",
+            kind="",
+            recorded_at=at - timedelta(minutes=i),
             happened_at=at - timedelta(minutes=i),
         )
         for i, (severity, text) in enumerate(

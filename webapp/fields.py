@@ -6,6 +6,7 @@ Whatever is wrong is said beside its field: the field, the value, the remedy. Wh
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -25,6 +26,12 @@ METHODS: Final = (
     ("quantity", "Fixed quantity"),
     ("value", "Fixed value"),
     ("volatility", "Volatility target"),
+)
+BOUNDS: Final = (
+    ("ge", operator.ge, "at least"),
+    ("le", operator.le, "at most"),
+    ("gt", operator.gt, "more than"),
+    ("lt", operator.lt, "less than"),
 )
 SINGLE_INPUT: Final[Schema] = ({"name": "main", "type": "input", "trades": True, "help": ""},)
 
@@ -95,14 +102,9 @@ def _typed(entry: Mapping[str, Any], text: str) -> Any:
         number = _real(text)
     else:
         return text
-    for bound, holds, words in (
-        ("ge", number.__ge__, "at least"),
-        ("le", number.__le__, "at most"),
-        ("gt", number.__gt__, "more than"),
-        ("lt", number.__lt__, "less than"),
-    ):
+    for bound, holds, words in BOUNDS:
         limit = entry.get(bound)
-        if limit is not None and not holds(type(number)(limit)):
+        if limit is not None and not holds(number, limit):
             raise ValueError(f"{text} is out of bounds: enter {words} {limit:g}")
     return number
 

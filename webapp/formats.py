@@ -36,7 +36,7 @@ def decimal(value: Number | str | None) -> Decimal | None:
 
 
 def grouped(value: Decimal, decimals: int) -> str:
-    """-1234567.891 as −1 234 567.89; a zero has no sign."""
+    """Thousands apart and a real minus sign; a zero has no sign."""
     rounded = round(value, decimals)
     text = f"{abs(rounded):,.{decimals}f}".replace(",", GAP)
     return f"{MINUS}{text}" if rounded < 0 else text
@@ -99,12 +99,12 @@ def direction(value: Number | str | None) -> str:
 
 
 def signed(value: Number | str | None, decimals: int = 2) -> str:
-    """+1 113.24 or −451.92."""
+    """A money amount with its sign, plus included."""
     return plus(money(value, decimals))
 
 
 def signed_percent(fraction: Number | str | None, decimals: int = 2) -> str:
-    """+3.54 % or −2.84 %."""
+    """A percentage with its sign, plus included."""
     return plus(percent(fraction, decimals))
 
 

@@ -12,7 +12,7 @@ from flask_login import current_user
 from werkzeug.wrappers import Response as AnyResponse
 
 from shared.db.trading import AccountRow, EventRow
-from webapp import accounts, auth, live
+from webapp import accounts, auth, happenings, live
 from webapp.db import db
 from webapp.formats import instant
 from webapp.partials import is_current, partial, stamp, unchanged
@@ -87,7 +87,7 @@ class Status:
     """The top bar. `word` is the trading state, or why there is none."""
 
     account: AccountRow | None
-    accounts: list[AccountRow]
+    every: list[AccountRow]
     word: str
     tone: str
     why: str
@@ -111,7 +111,7 @@ def status() -> Status:
     warnings = _warnings(account)
     return Status(
         account=account,
-        accounts=accounts.accounts(),
+        every=accounts.accounts(),
         word=word,
         tone=tone,
         why=why,
@@ -147,7 +147,7 @@ def _warnings(account: AccountRow | None) -> int:
         sa.select(EventRow).order_by(EventRow.id.desc()).limit(RECENT_EVENTS).subquery("recent")
     )
     query = sa.select(sa.func.count()).where(
-        recent.c.severity.in_(("warning", "bad")),
+        happenings.is_trouble(recent.c),
         recent.c.recorded_at > sa.func.now() - sa.text("interval '24 hours'"),
         sa.or_(
             recent.c.account_id.is_(None), recent.c.account_id == (account.id if account else None)

@@ -25,9 +25,9 @@ from shared.db.trading import (
 )
 from shared.jobs import SampleDataRequest
 from shared.messages import CreateStrategy
-from webapp import accounts, auth, charts, commands, frame, live, risk_policy
+from webapp import accounts, auth, charts, commands, frame, happenings, live, risk_policy
 from webapp.db import db
-from webapp.formats import plural, signed
+from webapp.formats import percent, plural, signed
 from webapp.paging import Slice, sliced
 from webapp.partials import is_current, partial, stamp, unchanged
 
@@ -141,15 +141,15 @@ def _fill_count(account: AccountRow | None) -> int:
 
 
 def _trades_note(account: AccountRow | None, day: accounts.Today | None) -> str:
-    """Today's count, and the share of closing fills that gained."""
+    """Today's count, and the share of closing fills that gained, with how many that is of."""
     if account is None or day is None:
         return ""
     query = sa.select(
         sa.func.count().filter(FillRow.realised > 0), sa.func.count().filter(FillRow.realised != 0)
     ).where(FillRow.account_id == account.id)
     won, closed = db.session.execute(query).one()
-    rate = f" · {won / closed:.0%} of {closed} closings gained" if closed else ""
-    return f"{day.trades} today{rate}".replace("%", "\N{NO-BREAK SPACE}%", 1)
+    rate = f" · win rate {percent(won / closed, 0)} of {closed}" if closed else ""
+    return f"{day.trades} today{rate}"
 
 
 def _day_spark(account: AccountRow | None, day: accounts.Today | None) -> list[float]:
@@ -237,21 +237,8 @@ class Happened:
 
 
 def newest_events(limit: int = EVENTS) -> Happened:
-    events = list(db.session.scalars(_events().limit(limit)))
+    events = list(db.session.scalars(happenings.events_of(accounts.chosen()).limit(limit)))
     return Happened(events, stamp(events[0].id if events else 0))
-
-
-def _events() -> sa.Select[tuple[EventRow]]:
-    account = accounts.chosen()
-    return (
-        sa.select(EventRow)
-        .where(
-            sa.or_(
-                EventRow.account_id.is_(None), EventRow.account_id == (account.id if account else 0)
-            )
-        )
-        .order_by(EventRow.id.desc())
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,9 +351,9 @@ def _severity() -> str:
 
 
 def _events_page() -> Slice[EventRow]:
-    query = _events()
+    query = happenings.events_of(accounts.chosen())
     if _severity():
-        query = query.where(EventRow.severity.in_(("warning", "bad")))
+        query = query.where(happenings.is_trouble())
     return sliced(query, (EventRow.id,), lambda event: (event.id,), size=60)
 
 

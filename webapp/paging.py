@@ -17,6 +17,8 @@ from flask import abort, request, url_for
 from webapp.db import db
 
 Row = TypeVar("Row")
+AnySelect = sa.Select[*tuple[Any, ...]]
+Columns = Sequence[Any]  # attributes of rows, or expressions over them
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,8 @@ class Slice(Generic[Row]):
 
 
 def sliced(
-    query: sa.Select[Any],
-    columns: Sequence[sa.ColumnElement[Any]],
+    query: AnySelect,
+    columns: Columns,
     key: Callable[[Any], tuple[Any, ...]],
     *,
     size: int = 50,
@@ -82,7 +84,7 @@ def _decode(text: str | None, length: int) -> list[Any] | None:
     return key
 
 
-def _typed(columns: Sequence[sa.ColumnElement[Any]], key: list[Any]) -> list[Any]:
+def _typed(columns: Columns, key: list[Any]) -> list[Any]:
     """Each value as its column's type, so that PostgreSQL compares like with like."""
     makers: dict[type, Callable[[Any], Any]] = {datetime: datetime.fromisoformat, UUID: UUID}
     try:

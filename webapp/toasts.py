@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from flask import Blueprint, Response, render_template, request
 
 from shared.db.trading import EventRow
-from webapp import accounts, auth
+from webapp import accounts, auth, happenings
 from webapp.db import db
 from webapp.partials import partial, unchanged
 
@@ -26,20 +26,10 @@ def part() -> Response:
     newest = db.session.scalar(sa.select(sa.func.max(EventRow.id))) or 0
     if newest <= after:
         return unchanged()
-    account = accounts.chosen()
-    query = (
-        sa.select(EventRow)
-        .where(
-            EventRow.id > after,
-            EventRow.severity != "info",
-            sa.or_(
-                EventRow.account_id.is_(None), EventRow.account_id == (account.id if account else 0)
-            ),
-        )
-        .order_by(EventRow.id.desc())
-        .limit(50)
+    query = happenings.events_of(accounts.chosen()).where(
+        EventRow.id > after, EventRow.severity != "info"
     )
-    news = list(db.session.scalars(query))
+    news = list(db.session.scalars(query.limit(50)))
     return partial(
         render_template(
             "frame/_toasts.html",

@@ -277,6 +277,7 @@
     let decimals = 2;
     let isOlderAsked = false;
     let noOlder = false;
+    let isPointed = false;
     let lines = [];
     box.replaceChildren();
 
@@ -415,6 +416,7 @@
       }
       if (JSON.stringify(fresh.markers) !== JSON.stringify(markers)) mark((markers = fresh.markers));
       draw(fresh.lines);
+      if (!isPointed) tell(shown[shown.length - 1]);
     }
 
     async function older() {
@@ -436,7 +438,8 @@
     }
 
     chart.subscribeCrosshairMove((move) => {
-      if (!move.time) return tell(shown[shown.length - 1]);
+      isPointed = Boolean(move.time);
+      if (!isPointed) return tell(shown[shown.length - 1]);
       tell(shown.find((row) => row[0] === move.time));
     });
     chart.timeScale().subscribeVisibleLogicalRangeChange((range) => {
