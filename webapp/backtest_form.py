@@ -1,0 +1,231 @@
+"""The form of a backtest: from what was typed to a request, with every problem beside its field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from shared.jobs import BacktestRequest
+from webapp import fields, risk_policy
+from webapp.formats import decimal
+from webapp.series import Stored
+
+RULES: Final = (
+    ("off", "Off", "The strategy alone: nothing is denied."),
+    ("account", "As on account", "The rules its orders would meet on paper today."),
+    ("own", "Own rules", "Each one on or off, for this run."),
+)
+PERCENT: Final = {"fee": "fee_rate", "slippage": "slippage"}
+MOST_COST: Final = Decimal(20)
+DEFAULTS: Final = {"capital": "100000", "fee": "0.1", "slippage": "0.05", "starts": "", "ends": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class BacktestForm:
+    """What the page shows. `request` is None while there are problems."""
+
+    type: str
+    schema: fields.Schema
+    parameters: fields.Form
+    sizing: fields.Form
+    policy: risk_policy.PolicyForm
+    rules: str
+    entered: dict[str, str]
+    problems: dict[str, str]
+    request: BacktestRequest | None = None
+
+    @property
+    def all_problems(self) -> dict[str, str]:
+        every = (
+            self.problems, self.parameters.problems, self.sizing.problems,
+            self.policy.problems if self.rules == "own" else {},
+        )  # fmt: skip
+        return {key: text for part in every for key, text in part.items()}
+
+    def refused(self, reason: str) -> tuple[BacktestForm, str]:
+        """The form with a worker's reason beside the field it names, and what is left to say above it."""
+        name, colon, text = reason.partition(":")
+        text = text.strip()
+        for key, part in (
+            (fields.PARAMETER + name, "parameters"),
+            (f"{fields.INPUT}{name}.series", "problems"),
+            (_FIELD_OF.get(name, ""), "problems"),
+            (fields.SIZING + name, "sizing"),
+        ):
+            if not colon or key not in {
+                **self.entered,
+                **self.parameters.entered,
+                **self.sizing.entered,
+            }:
+                continue
+            if part == "problems":
+                return replace(self, problems={**self.problems, key: text}), ""
+            form: fields.Form = getattr(self, part)
+            marked = replace(form, problems={**form.problems, key: text})
+            if part == "parameters":
+                return replace(self, parameters=marked), ""
+            return replace(self, sizing=marked), ""
+        return self, reason
+
+
+_FIELD_OF: Final = {"starts_at": "starts", "ends_at": "ends", "capital": "capital"}
+
+
+def series_key(name: str) -> str:
+    return f"{fields.INPUT}{name}.series"
+
+
+def shown(
+    type_name: str,
+    schema: fields.Schema,
+    asked: Mapping[str, Any] | None = None,
+    *,
+    first_series: int | None = None,
+) -> BacktestForm:
+    """The form as `asked` (a request as JSON) has it, defaults for what it does not say."""
+    given = asked or {}
+    inputs = given.get("inputs") or {}
+    entered = {**DEFAULTS, **_entered(given)}
+    for entry in fields.inputs_of(schema):
+        chosen = (inputs.get(entry["name"]) or {}).get("series_id", first_series)
+        entered[series_key(entry["name"])] = "" if chosen is None else str(chosen)
+    policy = given.get("risk_policy") or {}
+    return BacktestForm(
+        type=type_name,
+        schema=schema,
+        parameters=fields.shown_parameters(schema, given.get("parameters")),
+        sizing=fields.shown_sizing(given.get("sizing") or {"method": "cash", "fraction": 1.0}),
+        policy=risk_policy.shown(policy),
+        rules=_rules_of(policy) if given else "off",
+        entered=entered,
+        problems={},
+    )
+
+
+def _entered(given: Mapping[str, Any]) -> dict[str, str]:
+    entered = {}
+    if given.get("capital"):
+        entered["capital"] = str(given["capital"])
+    costs = given.get("costs") or {}
+    for field, name in PERCENT.items():
+        fraction = decimal(costs.get(name))
+        if fraction is not None:
+            entered[field] = f"{(fraction * 100).normalize():f}"
+    for field, name in (("starts", "starts_at"), ("ends", "ends_at")):
+        entered[field] = str(given.get(name) or "")[:10]
+    return entered
+
+
+def _rules_of(policy: Mapping[str, Any]) -> str:
+    rules = risk_policy.rules_of(policy).values()
+    return "own" if any(rule.enabled for rule in rules) else "off"
+
+
+def read(
+    type_name: str,
+    schema: fields.Schema,
+    form: Mapping[str, str],
+    series: Mapping[int, Stored],
+    account_policy: Mapping[str, Any],
+) -> BacktestForm:
+    """A submitted form. `series` are those there are to choose, by id."""
+    entered = {name: form.get(name, "").strip() for name in DEFAULTS}
+    problems: dict[str, str] = {}
+    inputs = {}
+    for entry in fields.inputs_of(schema):
+        key = series_key(entry["name"])
+        entered[key] = form.get(key, "")
+        chosen = series.get(int(entered[key])) if entered[key].isdigit() else None
+        if chosen is None:
+            problems[key] = "This series is not there: choose one of the list."
+            continue
+        inputs[entry["name"]] = {"series_id": chosen.id, "trades": bool(entry.get("trades", True))}
+    rules = form.get("rules", "off")
+    rules = rules if rules in {key for key, _, _ in RULES} else "off"
+    read_form = BacktestForm(
+        type=type_name,
+        schema=schema,
+        parameters=fields.read_parameters(schema, form),
+        sizing=fields.read_sizing(form),
+        policy=risk_policy.read(form),
+        rules=rules,
+        entered=entered,
+        problems=problems,
+    )
+    capital = _capital(form, problems)
+    costs = _costs(entered, problems)
+    starts, ends = _range(entered, problems, [series[i["series_id"]] for i in inputs.values()])
+    if read_form.all_problems:
+        return read_form
+    request = BacktestRequest(
+        strategy_type=type_name,
+        parameters=read_form.parameters.values,
+        inputs=inputs,
+        capital=capital,
+        starts_at=starts,
+        ends_at=ends,
+        costs=costs,
+        sizing=read_form.sizing.values,
+        risk_policy=_policy(read_form, account_policy),
+    )
+    return replace(read_form, request=request)
+
+
+def _capital(form: Mapping[str, str], problems: dict[str, str]) -> str:
+    number, problem = fields.amount(form, "capital", "what the run starts with")
+    if number is not None and number > Decimal(10) ** 12:
+        problem = f"{form['capital']} is more than 1 000 000 000 000: enter less"
+    if problem:
+        problems["capital"] = problem
+    return "" if number is None else f"{number:f}"
+
+
+def _costs(entered: Mapping[str, str], problems: dict[str, str]) -> dict[str, str]:
+    """Fee and slippage, entered in per cent, as fractions."""
+    costs = {}
+    for field, name in PERCENT.items():
+        number = decimal(entered[field].replace(",", ".") or "0")
+        if number is None or not 0 <= number <= MOST_COST:
+            problems[field] = f"{entered[field]} is not a cost: from 0 up to {MOST_COST} %"
+        else:
+            costs[name] = f"{number / 100:f}"
+    return costs
+
+
+def _range(
+    entered: Mapping[str, str], problems: dict[str, str], chosen: list[Stored]
+) -> tuple[str, str]:
+    """ISO days, "" for all there is; `ends` counts as a whole day."""
+    days: dict[str, date | None] = {}
+    for field in ("starts", "ends"):
+        try:
+            days[field] = date.fromisoformat(entered[field]) if entered[field] else None
+        except ValueError:
+            problems[field] = f"{entered[field]} is not a day: write it as 2024-01-31"
+            days[field] = None
+    starts, ends = days["starts"], days["ends"]
+    if starts and ends and starts >= ends:
+        problems["ends"] = f"{ends} is not after {starts}: choose a later day"
+    for one in chosen:
+        first, last = one.row.first_opened_at, one.row.last_closed_at
+        if starts and last and _midnight(starts) >= last:
+            problems["starts"] = f"{starts} is after the last bar of {one.name}: {last:%Y-%m-%d}"
+        if ends and first and _midnight(ends) <= first:
+            problems["ends"] = f"{ends} is before the first bar of {one.name}: {first:%Y-%m-%d}"
+    return (str(starts) if starts else ""), (str(ends) if ends else "")
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def _policy(form: BacktestForm, account_policy: Mapping[str, Any]) -> dict[str, Any]:
+    if form.rules == "own":
+        return risk_policy.policy_of(form.policy.rules)
+    if form.rules == "account":
+        return risk_policy.policy_of(risk_policy.rules_of(account_policy))
+    rules = risk_policy.rules_of({})
+    return risk_policy.policy_of({name: replace(r, enabled=False) for name, r in rules.items()})

@@ -1,0 +1,151 @@
+"""Long work: what is under way, how far it is, how it ended, and calling it off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+from flask import Blueprint, Response, abort, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from shared import queueing
+from shared.db.backtests import JobAttemptRow, JobRow
+from webapp import auth, live, workers
+from webapp.db import db
+from webapp.paging import Slice, sliced
+from webapp.partials import is_current, is_partial, partial, sent_to, stamp, unchanged
+from webapp.paths import back_to
+
+bp = Blueprint("jobs", __name__, url_prefix="/jobs")
+bp.app_context_processor(workers.context)
+
+STATES: Final = {
+    "": ("Everything", ("queued", "running", "done", "failed", "cancelled")),
+    "open": ("Under way", ("queued", "running")),
+    "failed": ("Failed", ("failed",)),
+}
+ENDED: Final = {
+    "done": "This job is done already.",
+    "failed": "This job has failed already.",
+    "cancelled": "Cancelled; nothing of it is stored.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobList:
+    """One page of jobs, newest first."""
+
+    page: Slice[JobRow]
+    state: str
+    version: str
+
+
+@bp.get("")
+@auth.viewer
+def page() -> str:
+    return render_template("jobs/page.html", jobs=job_list(), states=STATES)
+
+
+@bp.get("/rows")
+@auth.viewer
+def rows() -> Response:
+    """The list, as it stands now."""
+    now = job_list()
+    if is_current(now.version):
+        return unchanged()
+    return partial(render_template("jobs/_rows.html", jobs=now))
+
+
+def job_list() -> JobList:
+    """The jobs `?state=` asks for. A look at a file is no news once it is done, so it is left out."""
+    state = request.args.get("state", "")
+    state = state if state in STATES else ""
+    query = sa.select(JobRow).where(
+        JobRow.state.in_(STATES[state][1]),
+        sa.or_(JobRow.kind != "inspect", JobRow.state != "done"),
+    )
+    page = sliced(
+        query,
+        (JobRow.created_at, JobRow.id),
+        lambda job: (job.created_at, str(job.id)),
+        size=40,
+        endpoint="jobs.page",
+    )
+    seen = [(j.id, j.state, j.progress, j.progress_text, j.cancel_requested_at) for j in page.rows]
+    return JobList(page, state, stamp(seen))
+
+
+@bp.get("/<uuid:job_id>")
+@auth.viewer
+def detail(job_id: UUID) -> str:
+    """One job. With `?follow=1` the page goes on to the result once there is one."""
+    return render_template("jobs/detail.html", **state_of(_job(job_id)))
+
+
+@bp.get("/<uuid:job_id>/state")
+@auth.viewer
+def state(job_id: UUID) -> Response:
+    """The part of a job's page that changes: queued, running or ended."""
+    job = _job(job_id)
+    follow = request.args.get("follow", "")
+    if follow and job.state == "done" and (link := workers.link_of(job)):
+        return sent_to(link)
+    now = state_of(job)
+    if is_current(now["version"]):
+        return unchanged()
+    return partial(render_template("jobs/_state.html", **now))
+
+
+def state_of(job: JobRow) -> dict[str, Any]:
+    """What the page of a job shows."""
+    attempts = list(
+        db.session.scalars(
+            sa.select(JobAttemptRow)
+            .where(JobAttemptRow.job_id == job.id)
+            .order_by(JobAttemptRow.number)
+        )
+    )
+    has_worker = any(name.startswith("worker") for name in live.heartbeats().by_process)
+    seen = (job.state, job.attempt, job.progress, job.progress_text, job.cancel_requested_at)
+    return {
+        "job": job,
+        "attempts": attempts,
+        "has_worker": has_worker,
+        "asked": list(pairs(job.arguments)),
+        "follow": request.args.get("follow", ""),
+        "version": stamp(seen, has_worker),
+    }
+
+
+def pairs(arguments: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """A request as (name, value) lines: nested names joined, empty values left out."""
+    for name, value in arguments.items():
+        whole = f"{prefix}{name.replace('_', ' ')}"
+        if isinstance(value, dict):
+            yield from pairs(value, f"{whole} · ")
+        elif value not in ("", None, []):
+            yield whole, str(value)
+
+
+@bp.post("/<uuid:job_id>/cancel")
+@auth.trader
+def cancel(job_id: UUID) -> AnyResponse:
+    """Call it off: at once while it waits, at its next look-up while it runs."""
+    job = _job(job_id)
+    was = job.state
+    auth.audit("job.cancel", str(job_id))
+    now = queueing.cancel(db.session, live.client(), job_id)
+    if not is_partial():
+        return redirect(back_to(url_for("jobs.detail", job_id=job_id)), code=303)
+    text = "Asked its worker to stop." if now == "running" else ENDED[now or was]
+    return partial(render_template("jobs/_toast.html", job=job, text=text), trigger="refresh")
+
+
+def _job(job_id: UUID) -> JobRow:
+    job = db.session.get(JobRow, job_id)
+    if job is None:
+        abort(404)
+    return job
