@@ -92,12 +92,10 @@ def _may_take(holder: str, pid: int, seconds_over: float) -> bool:
     if host != socket.gethostname():
         return seconds_over > LONGEST_ORDER_DEADLINE
     alive = boot == _boot_id() and started != "" and _started(pid) == started
-    if not alive:
+    if not alive or pid == os.getpid():  # we ourselves: the answer to an earlier try was lost
         return True
     if seconds_over <= 0:
         return False
-    if pid == os.getpid():
-        return True
     log.warning("lease.ending_holder", pid=pid)
     os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 5
