@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Final
 
 import structlog
-from flask import Flask, render_template, request
+from flask import Flask, current_app, request
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -89,4 +89,6 @@ def broken(error: Exception) -> Answer:
 def _answer(code: int, title: str, text: str, *, retry: bool = False) -> Answer:
     name = "errors/_fragment.html" if is_partial() else "errors/page.html"
     path = request.full_path.rstrip("?") if request.method == "GET" else "/"
-    return render_template(name, code=code, title=title, text=text, retry=retry, path=path), code
+    # Without context processors: they would ask the database, which may be what is wrong.
+    template = current_app.jinja_env.get_template(name)
+    return template.render(code=code, title=title, text=text, retry=retry, path=path), code

@@ -29,9 +29,14 @@
   const offline = document.getElementById("offline");
   let failures = 0;
 
+  function connected(is) {
+    if (offline) offline.hidden = is;
+    document.body.classList.toggle("is-offline", !is);
+  }
+
   function failed() {
     failures += 1;
-    if (failures >= 2 && offline) offline.hidden = false;
+    if (failures >= 2) connected(false);
   }
 
   document.addEventListener("htmx:error", (event) => {
@@ -45,7 +50,7 @@
   document.addEventListener("htmx:after:request", (event) => {
     if (event.detail.ctx.response.status >= 400) return;
     failures = 0;
-    if (offline) offline.hidden = true;
+    connected(true);
   });
 
   function plain(html) {
