@@ -198,6 +198,9 @@ class SimulatedSource:
             return Bars.empty(instrument_id, interval)
         return self._market.bars(self._symbols[instrument_id], interval, first, last)
 
+    def marks(self, until: datetime) -> Mapping[int, float]:
+        return self._market.middles(until)
+
     def backlog(self, instrument_id: int, since: datetime, until: datetime) -> Iterable[Tick]:
         if since >= until:
             return
@@ -234,6 +237,16 @@ class ReplaySource:
     def history(self, instrument_id: int, interval: int, until: datetime, count: int) -> Bars:
         bars = self._series.get((instrument_id, interval), Bars.empty(instrument_id, interval))
         return bars.between(None, until)[-count:]
+
+    def marks(self, until: datetime) -> Mapping[int, float]:
+        """The newest close of each instrument; of series that closed together, the finest's."""
+        newest: dict[int, tuple[int, int, float]] = {}
+        for (instrument_id, interval), series in self._series.items():
+            bars = series.between(None, until)
+            if len(bars):
+                found = (int(bars.closed_at[-1]), -interval, float(bars.close[-1]))
+                newest[instrument_id] = max(found, newest.get(instrument_id, found))
+        return {instrument_id: close for instrument_id, (_, _, close) in newest.items()}
 
     def backlog(self, instrument_id: int, since: datetime, until: datetime) -> Iterable[Tick]:
         return ()
@@ -338,12 +351,8 @@ class Assembly:
                 continue  # released, but the broker never had it: sent when the loop begins
             resting = loop.feed.matching == "quotes" and kept.at < loop.moment_at
             loop.broker.restore(kept.order, kept.at, resting=resting)
-        for (_, instrument_id), position in loop.core.portfolio.positions.items():
-            if position.is_flat:
-                continue
-            bars = loop.feed.history(instrument_id, BASE_INTERVAL, loop.moment_at, 1)
-            if len(bars):
-                loop.core.on_mark(instrument_id, float(bars.close[-1]))
+        for instrument_id, price in loop.feed.marks(loop.moment_at).items():
+            loop.core.on_mark(instrument_id, price)
         self._remember_holders(connection, loop)
 
     def _remember_holders(self, connection: sa.Connection, loop: AccountLoop) -> None:

@@ -10,7 +10,7 @@ Exceptions of adapters, by consequence:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Literal, Protocol
 from uuid import UUID
@@ -56,6 +56,10 @@ class Feed(Protocol):
 
     def history(self, instrument_id: int, interval: int, until: datetime, count: int) -> Bars:
         """The newest `count` bars closed at or before `until`, quiet intervals filled."""
+        ...
+
+    def marks(self, until: datetime) -> Mapping[int, float]:
+        """The newest price of each instrument that had one before `until`."""
         ...
 
     def backlog(self, instrument_id: int, since: datetime, until: datetime) -> Iterable[Tick]:

@@ -120,7 +120,28 @@ class SimulatedMarket:
             SPECS[symbol], instrument_id, interval, np.arange(first, last), traded, carried
         )
 
+    def middles(self, before: datetime) -> dict[int, float]:
+        """Instrument id -> middle of the newest quote strictly before an instant."""
+        found = {}
+        for symbol, instrument in self._instruments.items():
+            if (quote := self._quote_before(symbol, _microseconds(before))) is not None:
+                found[instrument.id] = float((quote.bid + quote.ask) / 2)
+        return found
+
     # Inside -----------------------------------------------------------------------------------
+
+    def _quote_before(self, symbol: str, at: int) -> Quote | None:
+        number, within = divmod(at - _microseconds(self.genesis), DAY_MICROSECONDS)
+        while number >= 0:
+            day = self._day(symbol, number)
+            if row := int(np.searchsorted(day.quoted_at, within)):
+                make = _quote_maker(SPECS[symbol], self._instruments[symbol].id)
+                quoted_at = self.genesis + timedelta(
+                    days=number, microseconds=int(day.quoted_at[row - 1])
+                )
+                return make(int(day.bid[row - 1]), int(day.ask[row - 1]), quoted_at)
+            number, within = number - 1, DAY_MICROSECONDS
+        return None
 
     def _day(self, symbol: str, number: int) -> Day:
         kept = self._days[symbol]

@@ -65,7 +65,7 @@ def play(
             async with loop.turn_lock:
                 await loop.turn(unsent(loop), loop.moment_at)
             running = asyncio.create_task(loop.run())
-            while not running.done() and (until is None or loop.moment_at < until):
+            while not running.done() and (until is None or loop.moment_at < until):  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
             if not running.done():
                 async with loop.turn_lock:
