@@ -150,7 +150,12 @@ class Postgres:
                 self._account,
             )
             _run(
-                [binaries / "postgres", "--single", "-D", draft, "postgres"],
+                [
+                    binaries / "postgres",
+                    "--single",
+                    *(["-F"] if self._scratch else []),
+                    *("-D", draft, "postgres"),
+                ],
                 self._account,
                 "CREATE DATABASE seraphim;\n",
             )

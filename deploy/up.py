@@ -32,6 +32,7 @@ STOP_SECONDS: Final = {"web": 5.0, "worker": 15.0, "clock": 5.0, "engine": 20.0}
 """How long each may take to end in good order."""
 
 _EVERY: Final = 0.2
+_SAME_REQUEST_SECONDS: Final = 0.5
 _LOOK_AFTER_SERVERS_EVERY: Final = 1.0
 _COLOURS: Final = ("36", "33", "32", "35", "34", "31")
 
@@ -73,13 +74,18 @@ def _alone(settings: Settings) -> Iterator[None]:
 
 
 class StopRequest:
-    """What Ctrl-C, SIGTERM and a closed terminal set. The second one means: now."""
+    """What Ctrl-C, SIGTERM and a closed terminal set. Another one, a while later, means: now."""
 
     def __init__(self) -> None:
         self.count = 0
+        self._last = 0.0
 
     def __call__(self, *_: object) -> None:
-        self.count += 1
+        # A service manager tells make and us, and make tells us again: that is one request.
+        now = time.monotonic()
+        if now - self._last > _SAME_REQUEST_SECONDS:
+            self.count += 1
+        self._last = now
 
 
 @contextlib.contextmanager
@@ -173,6 +179,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._look_after_servers_at = 0.0
         self._announced = False
+        self._patience_ends_at = 1
 
     def run(self) -> None:
         """Until asked to stop; raises `Stop` if a child has to be given up."""
@@ -274,17 +281,15 @@ class Supervisor:
         """In order, each with its time. A second Ctrl-C takes the time away."""
         self._screen.bare("")
         self._screen.say("stopping")
+        self._patience_ends_at = self._stop.count + 1
         order = {name: place for place, name in enumerate(STOP_ORDER)}
         for child in sorted(self._children, key=lambda one: order.get(one.name, -1)):
             self._end(child)
 
     def _end(self, child: Child) -> None:
-        asked = self._stop.count
         child.ask_to_end()
         deadline = time.monotonic() + STOP_SECONDS.get(child.name, 10.0)
-        while (
-            child.is_running and time.monotonic() < deadline and self._stop.count <= max(asked, 1)
-        ):
+        while child.is_running and time.monotonic() < deadline and not self._is_hurried():
             self._pump()
         if child.is_running:
             self._screen.say(f"{child.name} does not end; killing it")
@@ -292,6 +297,9 @@ class Supervisor:
         self._show(child)
         self._unregister(child)
         child.close()
+
+    def _is_hurried(self) -> bool:
+        return self._stop.count >= self._patience_ends_at
 
 
 def banner(url: str, password: str | None) -> str:
