@@ -21,6 +21,7 @@ from flask import (
     url_for,
 )
 from flask.typing import ResponseReturnValue
+from sqlalchemy.dialects.postgresql import distinct_on
 from werkzeug.wrappers import Response as AnyResponse
 
 from shared.db.backtests import JobRow
@@ -49,14 +50,14 @@ CALENDARS: Final = {
 ASSET_CLASSES: Final = ("stock", "crypto", "fx", "index", "future", "other")
 COLUMNS: Final = {
     "time": "Time",
-    "time_of_day": "Time of day, when it has a column of its own",
+    "time_of_day": "Time of day, if apart",
     "open": "Open",
     "high": "High",
     "low": "Low",
     "close": "Close",
     "volume": "Volume",
     "adjusted_close": "Adjusted close",
-    "symbol": "Symbol, when the file holds several",
+    "symbol": "Symbol, if several",
 }
 NEEDED: Final = ("time", "open", "high", "low", "close")
 STYLES: Final = {
@@ -249,7 +250,7 @@ def _csv(found: series.Stored) -> Iterator[str]:
             BarRow.source == found.row.source,
             BarRow.interval == found.row.interval,
         )
-        .distinct(BarRow.opened_at)
+        .ext(distinct_on(BarRow.opened_at))
         .order_by(BarRow.opened_at, BarRow.revision.desc())
         .execution_options(yield_per=2_000)
     )  # fmt: skip
@@ -417,9 +418,12 @@ def _problems(entered: dict[str, str]) -> dict[str, str]:
 
 def _confirmation(job: JobRow, entered: dict[str, str], problems: dict[str, str]) -> dict[str, Any]:
     found = job.result or {}
+    first = found.get("first", [])
+    seen = {row["line"] for row in first}
     return {
         "job": job,
         "found": found,
+        "last": [row for row in found.get("last", []) if row["line"] not in seen],
         "entered": entered,
         "problems": problems,
         "refused": found.get("problems", []),

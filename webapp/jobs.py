@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +14,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from shared import queueing
 from shared.db.backtests import JobAttemptRow, JobRow
+from shared.jobs import KINDS
 from webapp import auth, live, workers
 from webapp.db import db
 from webapp.paging import Slice, sliced
@@ -114,20 +116,32 @@ def state_of(job: JobRow) -> dict[str, Any]:
         "job": job,
         "attempts": attempts,
         "has_worker": has_worker,
-        "asked": list(pairs(job.arguments)),
+        "asked": list(pairs(job)),
         "follow": request.args.get("follow", ""),
         "version": stamp(seen, has_worker),
     }
 
 
-def pairs(arguments: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """A request as (name, value) lines: nested names joined, empty values left out."""
-    for name, value in arguments.items():
-        whole = f"{prefix}{name.replace('_', ' ')}"
-        if isinstance(value, dict):
-            yield from pairs(value, f"{whole} · ")
-        elif value not in ("", None, []):
-            yield whole, str(value)
+def pairs(job: JobRow) -> Iterator[tuple[str, str]]:
+    """A request as (name, value) lines, in the order it is declared: the file's place here is nobody's news."""
+    for field in dataclasses.fields(KINDS[job.kind]):
+        value = job.arguments.get(field.name)
+        if field.name == "path" or value in ("", None, {}, []):
+            continue
+        yield field.name.replace("_", " "), _in_words(value)
+
+
+def _in_words(value: Any) -> str:
+    """A value of a request as text, however it is nested."""
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{name.replace('_', ' ')} {_in_words(inner)}"
+            for name, inner in value.items()
+            if inner not in ("", None)
+        )
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
 
 
 @bp.post("/<uuid:job_id>/cancel")

@@ -169,7 +169,8 @@ def open_replay() -> ResponseReturnValue:
     if row.state == "denied":
         named = {"series_ids": "series", "starts_at": "starts", "ends_at": "ends"}
         field = str((row.result or {}).get("field", ""))
-        problems[named.get(field, field)] = commands.text_of(row)
+        said = commands.text_of(row)
+        problems[named.get(field, field)] = said.partition(": ")[2] or said if field else said
         return _form(entered, chosen, policy, problems), 422
     return commands.settled_page(row, url_for("replays.page"))
 

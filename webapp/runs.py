@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -409,7 +410,7 @@ def _markers(run: RunRow, picture: Picture, shown: list[charts.Candle]) -> list[
             "time": fill.filled_at.timestamp(),
             "side": fill.side,
             "leg": fill.leg,
-            "quantity": quantity(round(fill.quantity, 4)),
+            "quantity": significant(fill.quantity),
             "price": float(fill.price),
         }
         for fill in db.session.scalars(query.order_by(RunFillRow.number).limit(MOST_MARKERS))
@@ -617,6 +618,11 @@ def _is_daily(run: RunRow) -> bool:
     return all(int(i["interval"]) >= 86_400 for i in run.inputs.values())
 
 
+def significant(value: Decimal) -> str:
+    """A quantity to six figures: research fills in fractions that no eye compares further."""
+    return quantity(Decimal(f"{value:.6g}"))
+
+
 def _asset(run: RunRow) -> str:
     return str(run.options.get("quote_asset", ""))
 
@@ -631,3 +637,4 @@ def _run(run_id: int) -> RunRow:
 bp.add_app_template_filter(interval_text)
 bp.add_app_template_filter(metric_text)
 bp.add_app_template_filter(lambda at: f"{at:%-d %b %Y}", "strftime_day")
+bp.add_app_template_filter(significant)

@@ -208,9 +208,9 @@
       };
       const lower = {
         width, height: below, legend: { show: false }, cursor, plugins: [wheel], padding: [12, 8, 0, 0],
-        scales: { x: { time: true }, y: { range: (self, min) => [Math.min(min * 1.1, -0.0005), 0] } },
+        scales: { x: { time: true }, y: { range: (self, min) => [Math.max(-1, Math.min(min * 1.1, -0.0005)), 0] } },
         axes: [
-          axis({ grid: { show: false }, size: 24, values: ticks }),
+          axis({ grid: { show: false }, size: 24, space: 84, values: ticks }),
           axis({ size: wide, splits: (self, i, min) => [0, min], values: (self, splits) => splits.map((s) => percent(s, Math.abs(splits[1]) < 0.1 ? 2 : 1)) }),
         ],
         series: [{}, { stroke: token("loss"), width: 1, fill: faded("loss", 22), points: { show: false } }],
