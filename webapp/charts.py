@@ -11,6 +11,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from flask import Blueprint, Response, abort, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from shared.db.market import BarRow, InstrumentRow, SeriesRow
 from shared.db.trading import (
@@ -191,7 +192,7 @@ def candles(
             BarRow.opened_at >= start,
             BarRow.opened_at < end,
         )
-        .distinct(BarRow.opened_at)
+        .ext(distinct_on(BarRow.opened_at))
         .order_by(BarRow.opened_at, BarRow.revision.desc())
         .subquery()
     )

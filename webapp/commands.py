@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
-from flask import Blueprint, Response, abort, flash, redirect, render_template, request
+from flask import Blueprint, Response, abort, current_app, flash, redirect, render_template, request
 from flask_login import current_user
 from redis.exceptions import RedisError
 from sqlalchemy.dialects.postgresql import insert
@@ -29,6 +29,8 @@ TOKEN: Final = "command_id"  # noqa: S105  (the name of a field)
 
 SETTLED: Final = ("done", "denied", "expired")
 WAIT_SECONDS: Final = 2.0
+"""How long a form waits for the engine's answer, unless the app's COMMAND_WAIT_SECONDS says otherwise."""
+
 _FLASHED: Final = "command"
 
 TONES: Final = {
@@ -90,10 +92,10 @@ def ask(command: Command, command_id: UUID | None = None) -> CommandRow:
     return row
 
 
-def ask_and_wait(command: Command, seconds: float = WAIT_SECONDS) -> CommandRow:
+def ask_and_wait(command: Command) -> CommandRow:
     """Ask, and give the engine a moment, so that a form can show the answer beside its fields."""
     row = ask(command)
-    until = time.monotonic() + seconds
+    until = time.monotonic() + current_app.config.get("COMMAND_WAIT_SECONDS", WAIT_SECONDS)
     while row.state not in SETTLED and time.monotonic() < until:
         time.sleep(0.05)
         db.session.rollback()

@@ -131,7 +131,7 @@ def duration(seconds: float | timedelta) -> str:
     if total < 10 and total != int(total):
         return f"{total:.1f}{SPACE}s"
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if total >= 2 * size or (unit == "min" and total >= 100):
+        if total >= 2 * size:
             return f"{int(total // size)}{SPACE}{unit}"
     return f"{int(total)}{SPACE}s"
 

@@ -91,7 +91,7 @@
   function duration(seconds) {
     const s = Math.max(0, Math.floor(seconds));
     for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
-      if (s >= 2 * size || (unit === "min" && s >= 100)) return `${Math.floor(s / size)}\u00a0${unit}`;
+      if (s >= 2 * size) return `${Math.floor(s / size)}\u00a0${unit}`;
     }
     return `${s}\u00a0s`;
   }

@@ -1,0 +1,105 @@
+"""A console over a real database, with users of each role and a small world of rows to show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy.orm import Session
+
+from shared import bus
+from shared.db.console import UserRow
+from shared.db.sessions import make_engine
+from shared.settings import Settings
+from tests.webapp.world import World, a_world
+from webapp import create_app
+from webapp.auth import hash_password
+from webapp.db import db
+
+PASSWORD = "correct horse"
+_HASH = hash_password(PASSWORD)
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[Flask]:
+    console = create_app(settings)
+    console.testing = True
+    console.config["WTF_CSRF_ENABLED"] = False  # test_access.py turns it on again
+    console.config["COMMAND_WAIT_SECONDS"] = 0.05
+    yield console
+    with console.app_context():
+        db.engine.dispose()
+    console.extensions["seraphim-redis"].close()
+
+
+@pytest.fixture
+def rows(settings: Settings) -> Iterator[Session]:
+    """The database beside the console: what engine and jobs would write, and what the console wrote."""
+    engine = make_engine(settings.database_url or "", poolclass=sa.NullPool)
+    with Session(engine, expire_on_commit=False) as session:
+        yield session
+
+
+@pytest.fixture
+def users(rows: Session) -> dict[str, UserRow]:
+    """One of each role; the name is the role."""
+    every = {
+        role: UserRow(username=role, password_hash=_HASH, role=role, timezone="Europe/Berlin")
+        for role in ("viewer", "trader", "admin")
+    }
+    rows.add_all(every.values())
+    rows.commit()
+    return every
+
+
+@pytest.fixture
+def log_in(app: Flask, users: dict[str, UserRow]) -> Callable[[str], FlaskClient]:
+    """A browser that has logged in as someone of that role."""
+
+    def client_of(role: str) -> FlaskClient:
+        client = app.test_client()
+        answer = client.post("/login", data={"username": role, "password": PASSWORD})
+        assert answer.status_code == 303
+        return client
+
+    return client_of
+
+
+@pytest.fixture
+def trader(log_in: Callable[[str], FlaskClient]) -> FlaskClient:
+    return log_in("trader")
+
+
+@pytest.fixture
+def viewer(log_in: Callable[[str], FlaskClient]) -> FlaskClient:
+    return log_in("viewer")
+
+
+@pytest.fixture
+def admin(log_in: Callable[[str], FlaskClient]) -> FlaskClient:
+    return log_in("admin")
+
+
+@pytest.fixture
+def world(rows: Session) -> World:
+    """An account that has traded, with a strategy of each kind of fate."""
+    return a_world(rows)
+
+
+@pytest.fixture
+def engine_beats(settings: Settings) -> Callable[..., None]:
+    """Let the engine, a worker and the clock say that they live."""
+
+    def beat(**accounts: object) -> None:
+        from datetime import UTC, datetime
+
+        now = datetime.now(UTC).isoformat()
+        with bus.connect(settings.redis_url or "") as client:
+            bus.beat(client, "engine:main", at=now, state="trading", accounts=accounts, loop_ms=2)
+            for process in ("worker:one", "clock"):
+                bus.beat(client, process, at=now)
+
+    return beat
