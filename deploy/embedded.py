@@ -110,7 +110,7 @@ def _start_keeper(place: Place, *, scratch: bool) -> None:
         ],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
-        capture_output=False,
+        start_new_session=True,  # Ctrl-C while it starts is not meant for it
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

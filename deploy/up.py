@@ -48,7 +48,7 @@ def up(settings: Settings, file: Path = ROOT / "Procfile") -> int:
         try:
             with services(settings) as ready:
                 if release:
-                    _release(release, screen)
+                    _release(release, screen, stop)
                 children = [Child(name, commands[name]) for name in _in_order(commands)]
                 Supervisor(ready, embedded_kinds(settings), children, screen, stop).run()
         finally:
@@ -112,7 +112,7 @@ def _check_port(settings: Settings) -> None:
             raise busy(settings.host, settings.port) from error
 
 
-def _release(command: list[str], screen: Screen) -> None:
+def _release(command: list[str], screen: Screen, stop: StopRequest) -> None:
     done = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
@@ -123,7 +123,7 @@ def _release(command: list[str], screen: Screen) -> None:
     )
     for line in done.stdout.splitlines():
         screen.line("release", line)
-    if done.returncode:
+    if done.returncode and not stop.count:  # Ctrl-C reaches it too
         known = done.returncode in list(Exit)
         raise Stop(
             Exit(done.returncode) if known else Exit.SCHEMA,

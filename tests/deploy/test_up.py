@@ -245,6 +245,21 @@ def test_a_child_that_ignores_the_request_is_killed_on_the_second_ctrl_c(install
     assert "web does not end" not in installation.said()
 
 
+def test_ctrl_c_while_it_starts_is_no_failure(installation):
+    installation.release = "sleep 60"
+    up = installation.up()
+    installation.waits_for("starting")
+    assert wait_until(lambda: any("sleep" in c.name() for c in children(up.pid)), 20)
+    os.killpg(up.pid, signal.SIGINT)
+    assert up.wait(30) == Exit.OK
+    assert installation.diary() == []
+    assert installation.processes() == []
+
+
+def children(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
 def test_a_busy_port_is_refused_before_anything_starts(installation):
     with socket.create_server(("127.0.0.1", installation.port)):
         up = installation.up()
