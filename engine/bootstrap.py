@@ -349,8 +349,11 @@ class Assembly:
             loop.core.orders[kept.order.request.client_order_id] = kept.order
             if kept.order.state is OrderState.NEW:
                 continue  # released, but the broker never had it: sent when the loop begins
-            resting = loop.feed.matching == "quotes" and kept.at < loop.moment_at
-            loop.broker.restore(kept.order, kept.at, resting=resting)
+            if loop.feed.matching == "quotes":  # they come again from the last moment on
+                after = kept.at + timedelta(microseconds=1)
+                loop.broker.restore(kept.order, after, resting=kept.at < loop.moment_at)
+            else:
+                loop.broker.restore(kept.order, kept.at, resting=False)
         for instrument_id, price in loop.feed.marks(loop.moment_at).items():
             loop.core.on_mark(instrument_id, price)
         self._remember_holders(connection, loop)

@@ -45,6 +45,7 @@ from shared.domain.market import Bar, Closed, MarketEvent, Quote, Tick
 log = structlog.get_logger()
 
 BASE_INTERVAL = 60
+_NEXT = timedelta(microseconds=1)
 SNAPSHOT_SECONDS = 5.0
 """Machine time between equity snapshots, at the least."""
 
@@ -101,6 +102,7 @@ class AccountLoop:
         self._arrived: list[Bar] = []
         self._snapshot_due = 0.0
         self._heard_until = moment_at
+        """Everything before this market time has been heard, as batches are heard whole."""
         self._on_failure = on_failure
         if base_interval is not None:
             for instrument_id in instruments:
@@ -121,8 +123,7 @@ class AccountLoop:
         if isinstance(event, Quote):
             await self._hear_quote(event)
         elif isinstance(event, Tick):
-            # A batch is heard whole, so whoever comes next has to catch up on all of this instant.
-            self._heard_until = event.traded_at + timedelta(microseconds=1)
+            self._heard_until = event.traded_at + _NEXT
             for (instrument_id, _), builder in self._builders.items():
                 if instrument_id == event.instrument_id:
                     builder.add(event)
@@ -133,6 +134,7 @@ class AccountLoop:
 
     async def _hear_quote(self, quote: Quote) -> None:
         middle = float((quote.bid + quote.ask) / 2)
+        self._heard_until = quote.quoted_at + _NEXT
         self.core.on_mark(quote.instrument_id, middle)
         self.pulse.market_time = quote.quoted_at
         self.pulse.quotes[quote.instrument_id] = {
@@ -374,8 +376,8 @@ class AccountLoop:
         return len(open_now)
 
     def market_time(self) -> datetime:
-        """Market time now, never before the last moment."""
-        return max(self.feed.now(), self.moment_at)
+        """Market time as far as it was heard. A clock may be far ahead of a feed that lags."""
+        return self._heard_until
 
     @property
     def intervals(self) -> set[int]:

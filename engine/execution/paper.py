@@ -105,7 +105,7 @@ class PaperBroker:
         yield from self._drop_children(client_order_id, at)
 
     def restore(self, order: Order, at: datetime, *, resting: bool) -> None:
-        """Take back an order the database knows as open, as it stood at `at`.
+        """Take back an order the database knows as open, to be matched from `at` on.
 
         `resting`: prices have passed it since, so it is no taker any more.
         """
