@@ -77,7 +77,7 @@ class Replay:
 def speed_text(speed: Any) -> str:
     known = dict(SPEEDS)
     text = f"{float(speed):g}"
-    return known.get(text, f"{text}×").lower()
+    return known.get(text, f"{text}\N{MULTIPLICATION SIGN}").lower()
 
 
 def replay_of(account: AccountRow) -> Replay:

@@ -43,9 +43,9 @@ SORTS: Final[dict[str, Sort]] = {
     "return": Sort("Return", "total_return", "%"),
     "hold": Sort("Buy and hold", "buy_and_hold", "%", is_wide=True),
     "sharpe": Sort("Sharpe", "sharpe", "ratio"),
-    "drawdown": Sort("Drawdown", "max_drawdown", "%", is_lowest_first=True),
+    "drawdown": Sort("Drawdown", "max_drawdown", "%", is_lowest_first=True, is_wide=True),
     "trades": Sort("Trades", "trades", "count", is_wide=True),
-    "when": Sort("When"),
+    "when": Sort("When", is_wide=True),
 }
 LAST: Final = -1e300
 """Stands for a number that is not defined: after all others, whichever way the list runs."""

@@ -180,10 +180,14 @@ def metric_text(name: str, metric: Mapping[str, Any]) -> str:
     unit = metric.get("unit", "")
     if name in _SIGNED:
         return signed_percent(value) if unit == "%" else signed(value)
-    text = {"%": percent, "currency": money, "ratio": money, "count": quantity}.get(unit, quantity)(
-        value
-    )
+    text = _shown(value, unit)
     return f"{MINUS}{text}" if name in _FALLS and value > 0 else text
+
+
+def _shown(value: float, unit: str) -> str:
+    if unit == "%":
+        return percent(value)
+    return money(value) if unit in ("currency", "ratio") else quantity(value)
 
 
 def _inputs(run: RunRow, metric: Mapping[str, Any]) -> str:
@@ -443,18 +447,19 @@ def table(run: RunRow) -> dict[str, Any]:
     outcome = request.args.get("outcome", "")
     order = request.args.get("order", "")
     counts = _outcome_counts(run)
-    found = {
-        "trades": lambda: trades(run, order if order in ORDERS else ""),
-        "decisions": lambda: decisions(run, outcome),
-        "fills": lambda: fills(run),
-    }[tab]()
+    order = order if order in ORDERS else ""
+    found: Slice[Any]
+    if tab == "trades":
+        found = trades(run, order)
+    else:
+        found = decisions(run, outcome) if tab == "decisions" else fills(run)
     return {
         "tab": tab,
         "page": found,
         "outcome": outcome,
         "outcomes": counts,
         "outcome_tones": OUTCOMES,
-        "order": order if order in ORDERS else "",
+        "order": order,
         "orders": ORDERS,
         "moment_form": "%d %b %Y" if _is_daily(run) else "%d %b %Y %H:%M",
         "counts": {
@@ -501,7 +506,7 @@ def fills(run: RunRow) -> Slice[RunFillRow]:
 
 def _rows(
     query: sa.Select[Any],
-    columns: tuple[sa.ColumnElement[Any], ...],
+    columns: tuple[Any, ...],
     key: Callable[[Any], tuple[Any, ...]],
 ) -> Slice[Any]:
     return sliced(query, columns, key, size=ROWS, endpoint="runs.page")

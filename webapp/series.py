@@ -44,9 +44,9 @@ class Stored:
 
     @property
     def label(self) -> str:
-        """AAPL · 1d · sample · 3,270 bars, 2000–2013: told apart in a list of choices."""
+        """AAPL · 1d · sample · 3,270 bars, 2000 to 2013: told apart in a list of choices."""
         first, last = self.row.first_opened_at, self.row.last_closed_at
-        span = f", {first.year}–{last.year}" if first and last else ""
+        span = f", {first.year}\N{EN DASH}{last.year}" if first and last else ""
         bars = f"{self.row.bars:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
         return f"{self.instrument.symbol} · {self.interval} · {self.source} · {bars} bars{span}"
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
-from flask import redirect, request, url_for
+from flask import current_app, redirect, request, url_for
 from flask_login import current_user
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -60,10 +60,10 @@ def ask(wanted: JobRequest, title: str) -> JobRow:
     )
 
 
-def ask_and_wait(wanted: JobRequest, title: str, seconds: float = WAIT_SECONDS) -> JobRow:
+def ask_and_wait(wanted: JobRequest, title: str) -> JobRow:
     """Ask, and give a worker a moment: most backtests of daily bars end inside it."""
     row = ask(wanted, title)
-    until = time.monotonic() + seconds
+    until = time.monotonic() + current_app.config.get("JOB_WAIT_SECONDS", WAIT_SECONDS)
     while row.state not in OVER and time.monotonic() < until:
         time.sleep(0.04)
         db.session.rollback()

@@ -119,7 +119,7 @@
     }
 
     function ticks(self, splits) {
-      const span = splits.length > 1 ? splits[splits.length - 1] - splits[0] : 0;
+      const span = self.scales.x.max - self.scales.x.min;
       const form = span <= 600 ? "second" : span <= 2 * 86400 ? "minute" : span <= 300 * 86400 ? "day" : span <= 3000 * 86400 ? "month" : "year";
       return splits.map((s) => timeText(s, form));
     }
