@@ -561,8 +561,13 @@ def table_csv(run_id: int, name: str) -> Response:
         .order_by(model.number)
         .execution_options(yield_per=1_000)
     )
-    lines = ([_cell(row, field, symbols) for field in names] for row in db.session.scalars(query))
-    return _csv_answer(f"run-{run.id}-{name}.csv", names, lines)
+
+    def lines() -> Iterator[list[str]]:
+        # Asked once the answer streams: the session of the view ends before that, with its cursors.
+        for row in db.session.scalars(query):
+            yield [_cell(row, field, symbols) for field in names]
+
+    return _csv_answer(f"run-{run.id}-{name}.csv", names, lines())
 
 
 @bp.get("/<int:run_id>/equity.csv")
