@@ -29,7 +29,11 @@ _TITLES: Final = {
 }
 _MEANINGS: Final = {
     404: "The address is wrong, or what it showed has gone. Nothing about trading has changed.",
+    413: "Up to 256 MB can be sent through the browser, and nothing of this file was kept. Pack it with "
+    "gzip, cut it in two, or run `seraphim import FILE` on the machine itself.",
     405: "This address does not take that kind of request. Nothing about trading has changed.",
+    413: "The console takes files up to {limit} MB; this one is larger, so nothing was stored. "
+    "Import it with `seraphim import` on the server, or split it.",
 }
 
 
@@ -57,7 +61,8 @@ def refused(error: HTTPException) -> Answer:
     title = _TITLES.get(code, error.name)
     said = error.description or ""
     generic = said == type(error).description
-    return _answer(code, title, _MEANINGS.get(code, said) if generic else said)
+    limit = (current_app.config["MAX_CONTENT_LENGTH"] or 0) // 1024**2
+    return _answer(code, title, _MEANINGS.get(code, said).format(limit=limit) if generic else said)
 
 
 def database_away(error: Exception) -> Answer:

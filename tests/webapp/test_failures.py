@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from tests.webapp.markup import read
-from webapp import create_app
+from webapp import auth, create_app
 from webapp.db import db
 
 NOWHERE = "127.0.0.1:1"
@@ -82,23 +82,21 @@ def test_without_redis_nobody_is_told_that_trading_runs(without_redis):
     assert "does not answer" in without_redis.get("/system/").text
 
 
-def test_a_fault_of_the_console_is_told_without_its_innards(app, viewer):
+def test_a_fault_of_the_console_is_told_without_its_innards(app, viewer, monkeypatch):
     def broken():
         raise RuntimeError("secret innards")
 
     app.testing = False
-    app.view_functions["components.page"] = broken
-    broken.required_role = "viewer"
+    monkeypatch.setitem(app.view_functions, "components.page", auth.viewer(broken))
     answer = viewer.get("/components")
     assert answer.status_code == 500
     assert "The console made a mistake" in answer.text
     assert "innards" not in answer.text
 
 
-def test_a_database_fault_in_the_middle_of_a_page_is_the_databases(app, viewer):
+def test_a_database_fault_in_the_middle_of_a_page_is_the_databases(app, viewer, monkeypatch):
     def broken():
         raise OperationalError("SELECT 1", {}, Exception("server closed the connection"))
 
-    app.view_functions["components.page"] = broken
-    broken.required_role = "viewer"
+    monkeypatch.setitem(app.view_functions, "components.page", auth.viewer(broken))
     assert viewer.get("/components").status_code == 503
