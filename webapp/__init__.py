@@ -41,7 +41,6 @@ PAGES: Final = (
 
 STATIC: Final = Path(__file__).parent / "static"
 SESSION_LASTS: Final = timedelta(days=7)
-UPLOAD_BYTES: Final = 256 * 1024 * 1024
 
 
 def create_app(settings: Settings) -> Flask:
@@ -78,7 +77,7 @@ def _configure(app: Flask, settings: Settings) -> None:
         SESSION_COOKIE_SECURE=settings.cookie_secure,
         PERMANENT_SESSION_LIFETIME=SESSION_LASTS,
         WTF_CSRF_TIME_LIMIT=None,  # as long as the session
-        MAX_CONTENT_LENGTH=UPLOAD_BYTES,
+        MAX_CONTENT_LENGTH=errors.UPLOAD_MEGABYTES * 1024**2,
         SEND_FILE_MAX_AGE_DEFAULT=31_536_000,  # their URLs change with their content
     )
     app.jinja_env.trim_blocks = True

@@ -19,6 +19,9 @@ log = structlog.get_logger()
 
 Answer = tuple[str, int]
 
+UPLOAD_MEGABYTES: Final = 256
+"""As large as a request may be; imports beyond it go through the command line."""
+
 _TITLES: Final = {
     400: "That could not be understood",
     403: "Not with your role",
@@ -32,7 +35,7 @@ _MEANINGS: Final = {
     413: "Up to 256 MB can be sent through the browser, and nothing of this file was kept. Pack it with "
     "gzip, cut it in two, or run `seraphim import FILE` on the machine itself.",
     405: "This address does not take that kind of request. Nothing about trading has changed.",
-    413: "The console takes files up to {limit} MB; this one is larger, so nothing was stored. "
+    413: f"The console takes files up to {UPLOAD_MEGABYTES} MB; this one is larger, so nothing was stored. "
     "Import it with `seraphim import` on the server, or split it.",
 }
 
@@ -61,8 +64,7 @@ def refused(error: HTTPException) -> Answer:
     title = _TITLES.get(code, error.name)
     said = error.description or ""
     generic = said == type(error).description
-    limit = (current_app.config["MAX_CONTENT_LENGTH"] or 0) // 1024**2
-    return _answer(code, title, _MEANINGS.get(code, said).format(limit=limit) if generic else said)
+    return _answer(code, title, _MEANINGS.get(code, said) if generic else said)
 
 
 def database_away(error: Exception) -> Answer:

@@ -19,6 +19,7 @@ from tests.webapp.world import World, a_world
 from webapp import create_app
 from webapp.auth import hash_password
 from webapp.db import db
+from webapp.errors import UPLOAD_MEGABYTES
 
 PASSWORD = "correct horse"
 _HASH = hash_password(PASSWORD)
@@ -52,6 +53,7 @@ def app(console: Flask, settings: Settings) -> Flask:
     console.testing = True
     console.config["WTF_CSRF_ENABLED"] = False  # test_access.py turns it on again
     console.config["COMMAND_WAIT_SECONDS"] = 0.05
+    console.config["MAX_CONTENT_LENGTH"] = UPLOAD_MEGABYTES * 1024**2
     return console
 
 

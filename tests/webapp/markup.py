@@ -56,7 +56,7 @@ class Markup(HTMLParser):
         if tag == "label" and given.get("for"):
             self.labels.append(given["for"] or "")
         for name, value in given.items():
-            if name.startswith("on") or name == "style" or name.startswith("hx-on"):
+            if name.startswith(("on", "hx-on")) or name == "style":
                 self.wrong.append(f"<{tag} {name}>: the content policy forbids it")
             if name in URL_ATTRIBUTES and value:
                 self.urls.append((name, value))

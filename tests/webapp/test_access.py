@@ -90,7 +90,8 @@ def test_after_logging_in_one_is_where_one_wanted_to_be(app, users):
 
 
 @pytest.mark.parametrize(
-    "elsewhere", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"]
+    "elsewhere",
+    ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"],
 )
 def test_nobody_is_sent_off_this_site_after_logging_in(app, users, elsewhere):
     answer = app.test_client().post(

@@ -29,7 +29,9 @@ def walk(client, path, prefix):
 
 def test_every_decision_is_on_exactly_one_page_newest_first(viewer, world, rows):
     for n in range(120):  # forty at each of three moments: ties are broken by id
-        a_decision(rows, world.account, world.strategy, world.btc, at=NOON + timedelta(hours=n // 40))
+        a_decision(
+            rows, world.account, world.strategy, world.btc, at=NOON + timedelta(hours=n // 40)
+        )
     rows.commit()
     found, pages = walk(viewer, "/books/decisions", "decision")
     key = (DecisionRow.decided_at.desc(), DecisionRow.id.desc())
@@ -66,7 +68,9 @@ def test_lists_can_be_narrowed_and_the_narrowing_is_in_the_address(viewer, world
     assert len(only) == 1
     working, _ = walk(viewer, "/books/orders?state=working", "order")
     assert working == [str(world.stop_order)]
-    denied, _ = walk(viewer, f"/books/decisions?outcome=denied&instrument={world.eth.id}", "decision")
+    denied, _ = walk(
+        viewer, f"/books/decisions?outcome=denied&instrument={world.eth.id}", "decision"
+    )
     assert denied == [str(world.denied)]
 
 

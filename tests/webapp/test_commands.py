@@ -127,9 +127,7 @@ def test_without_javascript_the_next_page_shows_what_was_asked(trader, world, ro
 
 
 def test_with_javascript_the_answer_is_a_toast_that_asks_how_it_went(trader, world, rows):
-    answer = trader.post(
-        f"/strategies/{world.strategy.id}/start", headers={"HX-Request": "true"}
-    )
+    answer = trader.post(f"/strategies/{world.strategy.id}/start", headers={"HX-Request": "true"})
     assert "Start strategy" in answer.text
     assert "Asked the engine." in answer.text
     assert f"/commands/{commands_in(rows)[0].id}/toast?v=asked" in answer.text

@@ -11,6 +11,7 @@ from webapp import formats
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 NBSP = "\N{NO-BREAK SPACE}"
+MINUS = "\N{MINUS SIGN}"
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ NBSP = "\N{NO-BREAK SPACE}"
         (Decimal("1234567.891"), f"1{NARROW}234{NARROW}567.89"),
         (Decimal("-0.004"), "0.00"),
         (Decimal(0), "0.00"),
-        (-12.5, "−12.50"),
+        (-12.5, f"{MINUS}12.50"),
         ("104318.27", f"104{NARROW}318.27"),
         (None, "—"),
         (float("nan"), "—"),
@@ -37,7 +38,7 @@ def test_money_is_grouped_and_a_rounded_zero_has_no_sign(value, text):
         (Decimal("1E+3"), f"1{NARROW}000"),
         (Decimal("1000"), f"1{NARROW}000"),
         (Decimal("0.00000012"), "0.00000012"),
-        (Decimal("-1.80"), "−1.8"),
+        (Decimal("-1.80"), f"{MINUS}1.8"),
         (0, "0"),
     ],
 )
@@ -47,7 +48,7 @@ def test_a_quantity_is_never_in_scientific_notation_and_has_no_idle_zeros(value,
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**15), max_value=10**15))
 def test_a_quantity_says_the_number_it_was_given_to_eight_decimals(value):
-    text = formats.quantity(value).replace(NARROW, "").replace("−", "-")
+    text = formats.quantity(value).replace(NARROW, "").replace(MINUS, "-")
     assert Decimal(text) == round(value, 8)
     assert "E" not in text.upper()
 
@@ -66,7 +67,7 @@ def test_a_price_without_a_tick_has_as_many_decimals_as_its_size_makes_sensible(
 
 def test_changes_are_told_by_arrow_sign_and_class_not_by_colour_alone():
     assert formats.change(12.5) == '<span class="gain">▲ +12.50</span>'
-    assert formats.change(-12.5) == '<span class="loss">▼ −12.50</span>'
+    assert formats.change(-12.5) == f'<span class="loss">▼ {MINUS}12.50</span>'
     assert formats.change(0) == '<span class="flat">0.00</span>'
     assert formats.change(None) == '<span class="flat">—</span>'
 
@@ -74,7 +75,7 @@ def test_changes_are_told_by_arrow_sign_and_class_not_by_colour_alone():
 def test_a_fraction_reads_as_per_cent():
     assert formats.percent(0.0354) == f"3.54{NBSP}%"
     assert formats.signed_percent(Decimal("0.0354")) == f"+3.54{NBSP}%"
-    assert formats.signed_percent(-0.0284) == f"−2.84{NBSP}%"
+    assert formats.signed_percent(-0.0284) == f"{MINUS}2.84{NBSP}%"
     assert formats.signed_percent(0.0000001) == f"0.00{NBSP}%"
 
 

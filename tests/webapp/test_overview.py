@@ -12,7 +12,14 @@ from shared.db.console import CommandRow
 from shared.db.trading import AccountRow, TradingStateRow
 from shared.messages import CreateStrategy, decode
 from tests.webapp.world import (
-    NOON, a_strategy, a_type, an_account, an_event, an_instrument, deposit, equity,
+    NOON,
+    a_strategy,
+    a_type,
+    an_account,
+    an_event,
+    an_instrument,
+    deposit,
+    equity,
 )  # fmt: skip
 from webapp import accounts, charts
 
@@ -108,16 +115,14 @@ def test_lifted_and_expired_requests_do_not_bind(viewer, world, rows, engine_bea
     )  # fmt: skip
     rows.add_all([halted, old])
     rows.flush()
-    rows.add(
-        TradingStateRow(scope="all", state="running", actor="x", reason="z", lifts=halted.id)
-    )
+    rows.add(TradingStateRow(scope="all", state="running", actor="x", reason="z", lifts=halted.id))
     rows.commit()
     engine_beats()
     assert "<span data-n>Running</span>" in viewer.get("/frame").text
 
 
 def test_a_simulated_market_is_labelled_with_its_speed(viewer, world):
-    assert "simulated · 60×" in viewer.get("/").text
+    assert "simulated · 60\N{MULTIPLICATION SIGN}" in viewer.get("/").text
 
 
 def test_live_money_changes_the_frame_itself(viewer, world, rows):
@@ -253,7 +258,7 @@ def test_without_an_account_the_page_waits_for_the_engine(trader):
 
 
 def test_one_press_asks_for_a_running_strategy_that_the_rules_allow(trader, rows):
-    account, instrument = a_fresh_installation(rows)
+    _, instrument = a_fresh_installation(rows)
     trader.post("/first-strategy")
     rows.rollback()
     row = rows.scalars(sa.select(CommandRow)).one()

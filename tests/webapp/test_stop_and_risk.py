@@ -75,7 +75,11 @@ def test_the_steps_show_what_is_done_and_what_is_still_waited_for(trader, world,
     stopped(rows, world)
     rows.add(
         TradingStateRow(
-            scope="account", scope_id=str(world.account.id), state="halted", actor="trader", reason="x"
+            scope="account",
+            scope_id=str(world.account.id),
+            state="halted",
+            actor="trader",
+            reason="x",
         )
     )
     rows.commit()

@@ -44,9 +44,7 @@ def test_a_broken_file_is_shown_with_its_traceback_and_cannot_be_used(trader, wo
     assert "Which type?" in trader.get("/strategies/new?type=my_idea").text
 
 
-def test_the_form_offers_the_accounts_own_instruments_and_the_schemas_bounds(
-    trader, world, rows
-):
+def test_the_form_offers_the_accounts_own_instruments_and_the_schemas_bounds(trader, world, rows):
     an_instrument(rows, "AAPL", venue="replay")
     rows.commit()
     page = trader.get("/strategies/new?type=rsi_reversion").text
@@ -185,7 +183,9 @@ def test_a_changed_file_is_pointed_out_until_its_code_is_taken(trader, world, ro
 
 
 def test_what_a_strategy_earned_counts_realised_unrealised_and_fees(trader, world, rows):
-    a_filled_order(rows, world.account, world.strategy, world.btc, at=NOON, side="sell", realised="7")
+    a_filled_order(
+        rows, world.account, world.strategy, world.btc, at=NOON, side="sell", realised="7"
+    )
     rows.commit()
     expected = Decimal(7) + 5 - Decimal("0.10")
     assert f"+{expected:.2f}" in trader.get(f"/strategies/{world.strategy.id}/numbers").text

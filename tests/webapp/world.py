@@ -120,7 +120,9 @@ def an_instrument(session: Session, symbol: str, venue: str = "simulated") -> In
 def a_type(
     session: Session, name: str = "rsi_reversion", *, error: str | None = None
 ) -> StrategyTypeRow:
-    code = StrategyCodeRow(hash=f"hash-{name}", file_name=f"{name}.py", source="# code", origin="user")
+    code = StrategyCodeRow(
+        hash=f"hash-{name}", file_name=f"{name}.py", source="# code", origin="user"
+    )
     session.add(code)
     session.flush()
     row = StrategyTypeRow(
@@ -148,7 +150,9 @@ def a_strategy(
     return row
 
 
-def bars(session: Session, instrument: InstrumentRow, *, count: int, until: datetime = NOON) -> None:
+def bars(
+    session: Session, instrument: InstrumentRow, *, count: int, until: datetime = NOON
+) -> None:
     """One-minute bars that end at `until`, each a little higher than the one before."""
     for n in range(count):
         opened = until - timedelta(minutes=count - n)
@@ -216,7 +220,9 @@ def an_order(
         )
     )  # fmt: skip
     session.add(
-        OrderEventRow(client_order_id=id_, kind="submitted", key="submitted", happened_at=at, data={})
+        OrderEventRow(
+            client_order_id=id_, kind="submitted", key="submitted", happened_at=at, data={}
+        )
     )
     session.flush()
     return id_
@@ -227,7 +233,9 @@ def a_filled_order(
     *, at: datetime = NOON, side: str = "buy", realised: str = "0",
 ) -> tuple[UUID, UUID]:  # fmt: skip
     decision = a_decision(session, account, strategy, instrument, at=at)
-    order = an_order(session, decision, account, strategy, instrument, state="filled", side=side, at=at)
+    order = an_order(
+        session, decision, account, strategy, instrument, state="filled", side=side, at=at
+    )
     session.add(
         FillRow(
             venue="simulated", account_id=account.id, venue_fill_id=str(uuid4()), client_order_id=order,
