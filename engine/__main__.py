@@ -20,12 +20,13 @@ import structlog
 
 from engine import catalogue, lease, trading_state
 from engine.bootstrap import REPLAY, Assembly, prepare, unsent
-from engine.core import FAILURES, StrategyRun
+from engine.core import FAILURES
 from engine.desk import Answer, Denied, Desk
 from engine.journal import LEASE_SECONDS, Journal, LeaseLost
 from engine.live import AccountLoop
 from engine.narrator import stopped_at_error
 from engine.risk.rules import policy_from
+from engine.standing import StrategyRun
 from engine.watchdog import STALL_SECONDS, Watchdog
 from shared import bus
 from shared.db.console import CommandRow
@@ -438,7 +439,15 @@ class Engine:
             await self._db(self._carry_out, row.id, command, row.actor)
             if isinstance(command, EditRiskPolicy) and command.account_id in self.loops:
                 await self._take_policy(command.account_id)
+            if isinstance(command, ResumeTrading):
+                await self._ask_exits_again(command.account_id)
         await self._redis(bus.publish, self.redis, "command", id=str(row.id))
+
+    async def _ask_exits_again(self, account_id: int | None) -> None:
+        for id_, loop in list(self.loops.items()):
+            if account_id in (None, id_):
+                async with loop.turn_lock:
+                    loop.core.ask_exits_again()
 
     def _carry_out(self, command_id: UUID, command: Any, actor: str) -> None:
         """The command's effect and its settlement, in one transaction."""
@@ -593,11 +602,10 @@ class Engine:
             left = await self._until_flat(loops)
             text = "every position is closed" if not left else f"{left} positions are still open"
             steps.append({"name": "flatten", "ok": not left, "text": text})
-        entries = sum(
-            not order.request.leg.is_protective
-            for loop in loops
-            for order in loop.core.orders.values()
-        )
+        entries = 0
+        for loop in loops:
+            async with loop.turn_lock:  # a turn under way may hold decisions still to be refused
+                entries += len(loop.working_entries())
         text = "no working entry is left" if not entries else f"{entries} orders still work"
         steps.append({"name": "verify", "ok": not entries, "text": text})
         done = all(step["ok"] for step in steps)

@@ -15,8 +15,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from engine import books, catalogue
+from engine.actions import Action
 from engine.bars import Bars
-from engine.core import FAILURES, StrategyRun, Submit, TradingCore
+from engine.core import FAILURES, TradingCore
 from engine.execution.paper import PaperBroker
 from engine.feeds.clock import MarketClock
 from engine.feeds.history import HistoryFeed
@@ -28,6 +29,7 @@ from engine.narrator import stopped_at_error
 from engine.ports import Feed
 from engine.risk.rules import RiskPolicy, policy_from
 from engine.sizing import Sizing
+from engine.standing import StrategyRun
 from engine.strategies.base import BaseStrategy, Input
 from engine.strategies.evaluation import BoundInput
 from shared.db.market import InstrumentRow, SeriesRow
@@ -295,7 +297,15 @@ class Assembly:
             )
             costs = books.costs_from(row.costs)
             core = TradingCore(row.id, instruments, portfolio, policy_from(row.risk_policy), costs)
-            broker = PaperBroker(instruments, costs, portfolio.number, lambda: portfolio.cash)
+            broker = PaperBroker(
+                instruments,
+                costs,
+                portfolio.number,
+                lambda: portfolio.cash,
+                lambda strategy_id, instrument_id: (
+                    portfolio.position(strategy_id, instrument_id).quantity
+                ),
+            )
             assert row.market_time is not None
             intervals: set[int] = {BASE_INTERVAL}
             feed = self._feed(session, row, instruments, lambda: loop.intervals or intervals)
@@ -364,7 +374,9 @@ class Assembly:
         holders = {order.request.strategy_id for order in core.orders.values()}
         holders |= {id_ for (id_, _), p in core.portfolio.positions.items() if not p.is_flat}
         for strategy_id in sorted(holders - {0}):
-            core.start(self.holder(connection, strategy_id))
+            holder = self.holder(connection, strategy_id)
+            core.start(holder)
+            core.agree(holder)
 
     def _start_again(self, connection: sa.Connection, loop: AccountLoop, strategy_id: int) -> None:
         try:
@@ -380,7 +392,7 @@ class Assembly:
         """A strategy from its row, standing where it stood."""
         row = _strategy_row(connection, strategy_id)
         cls = catalogue.strategy_class(connection, row.type, row.code_hash)
-        inputs = bind(connection, row.inputs)
+        inputs = bind(connection, row.inputs, cls.series())
         named = {
             bound.key: Input(bound.symbol, interval_text(bound.interval), bound.trades)
             for bound in inputs
@@ -413,10 +425,16 @@ def _standing_run(row: Any, inputs: tuple[BoundInput, ...], strategy: BaseStrate
     return run
 
 
-def bind(connection: sa.Connection, inputs: Mapping[str, Any]) -> tuple[BoundInput, ...]:
-    """{key: {"instrument_id", "interval", "trades"}} with the symbols looked up."""
+def bind(
+    connection: sa.Connection, inputs: Mapping[str, Any], order: Iterable[str] = ("main",)
+) -> tuple[BoundInput, ...]:
+    """{key: {"instrument_id", "interval", "trades"}} with the symbols looked up.
+
+    In the order the strategy declares them: JSONB keeps none, and the first that trades is the clock.
+    """
     bound = []
-    for key, given in inputs.items():
+    for key in sorted(inputs, key=[*order, *inputs].index):
+        given = inputs[key]
         symbol = connection.scalar(
             sa.select(InstrumentRow.symbol).where(InstrumentRow.id == given["instrument_id"])
         )
@@ -430,7 +448,7 @@ def bind(connection: sa.Connection, inputs: Mapping[str, Any]) -> tuple[BoundInp
     return tuple(bound)
 
 
-def unsent(loop: AccountLoop) -> list[Submit | Any]:
+def unsent(loop: AccountLoop) -> list[Action]:
     """Actions that send what was released before a crash and never reached the broker."""
     by_decision: dict[Any, list[Any]] = {}
     for order in loop.core.orders.values():

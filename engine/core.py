@@ -9,26 +9,24 @@ order of their ids and instruments in the order of theirs.
 
 from __future__ import annotations
 
-import itertools
-import json
-import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
+from engine.actions import Action, Booked, Broken, Cancel, Decide, Failed, OrderMoved, Submit
+from engine.intents import NotYetKnown, Origin, intents_of, said, time_exit_of
 from engine.matching import Costs
 from engine.portfolio import Portfolio
 from engine.risk.rules import Proposal, RiskPolicy, annual_volatility
-from engine.sizing import Facts, Sized, Sizing, size
-from engine.strategies.base import BaseStrategy
-from engine.strategies.evaluation import BoundInput, Evaluation, traded_inputs
+from engine.sizing import Facts, Sized, size
+from engine.standing import NAN, Standing, StrategyRun
+from engine.strategies.evaluation import BoundInput
 from shared.domain.decisions import Check, Decision, Outcome
-from shared.domain.identity import client_order_id, decision_id
+from shared.domain.identity import decision_id
 from shared.domain.instruments import Instrument
-from shared.domain.ledger import LedgerEntry
 from shared.domain.market import Bar
 from shared.domain.orders import (
     Fill,
@@ -38,166 +36,16 @@ from shared.domain.orders import (
     Order,
     OrderEvent,
     OrderRequest,
-    OrderType,
     Side,
     Submitted,
     advance,
     overfilled,
 )
-from shared.domain.positions import Position
-from shared.domain.signals import (
-    Exit,
-    Limit,
-    Signal,
-    Stop,
-    StopLoss,
-    TakeProfit,
-    TimeExit,
-    TrailingStop,
-)
+from shared.domain.signals import Signal
 
-NAN: Final = math.nan
 ENDED_KEPT: Final = 5000
 FAILURES: Final = (Exception, SystemExit)
 """What the user's code may raise: anything, `sys.exit` too. Only the strategy stops."""
-
-
-@dataclass(slots=True)
-class Standing:
-    """Where a strategy stands in one instrument: what it last asked, and what it last acted on.
-
-    `asked` is the raw target of the moment before (NaN when it said nothing); a target acts when it
-    differs from both, so a stop that closed a position is not undone by the same target going on.
-    """
-
-    target: float = 0.0
-    before: float = 0.0
-    asked: float = NAN
-    age: int = 0
-    time_exit: int = 0
-    exits: tuple[Exit, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        asked = None if math.isnan(self.asked) else self.asked
-        return {
-            "target": self.target,
-            "before": self.before,
-            "asked": asked,
-            "age": self.age,
-            "time_exit": self.time_exit,
-        }
-
-    @classmethod
-    def from_json(cls, given: Mapping[str, Any]) -> Standing:
-        asked = given.get("asked")
-        return cls(
-            target=given.get("target", 0.0),
-            before=given.get("before", 0.0),
-            asked=NAN if asked is None else asked,
-            age=given.get("age", 0),
-            time_exit=given.get("time_exit", 0),
-        )
-
-
-@dataclass(slots=True)
-class StrategyRun:
-    """A strategy at work: its opinion so far (`evaluation` at `row`) and where it stands."""
-
-    id: int
-    name: str
-    strategy: BaseStrategy
-    inputs: tuple[BoundInput, ...]
-    allocation: Number
-    sizing: Sizing
-    standings: dict[int, Standing] = field(default_factory=dict)
-    evaluation: Evaluation | None = None
-    row: int = -1
-    stopping: bool = False
-    traded: list[BoundInput] = field(init=False)
-    scalar: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.traded = traded_inputs(self.inputs)
-        self.scalar = self.strategy.is_scalar()
-        for bound in self.traded:
-            self.standings.setdefault(bound.instrument_id, Standing())
-
-    def state(self) -> dict[str, Any]:
-        """What a restart needs, as JSON."""
-        standings = {str(key): value.as_json() for key, value in self.standings.items()}
-        return {"standings": standings, "own": self.strategy.state}
-
-    def check_state(self) -> None:
-        """TypeError or ValueError when a restart could not give the strategy's own state back."""
-        if not isinstance(self.strategy.state, dict):
-            raise TypeError(f"state is {self.strategy.state!r}: keep it a dict")
-        if self.strategy.state:
-            json.dumps(self.strategy.state, allow_nan=False)
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        for key, value in state.get("standings", {}).items():
-            self.standings[int(key)] = Standing.from_json(value)
-        self.strategy.state = dict(state.get("own", {}))
-
-
-@dataclass(frozen=True, slots=True)
-class Decide:
-    """Store this decision and its intents in one commit; then tell `released` or `refused`."""
-
-    decision: Decision
-
-
-@dataclass(frozen=True, slots=True)
-class Submit:
-    """Hand a released request to the adapter."""
-
-    request: OrderRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Ask the adapter to cancel. Goes out at once, journalled after."""
-
-    client_order_id: UUID
-
-
-@dataclass(frozen=True, slots=True)
-class OrderMoved:
-    """An order heard something: journal the event and where the order stands now."""
-
-    order: Order
-    event: OrderEvent
-
-
-@dataclass(frozen=True, slots=True)
-class Booked:
-    """A fill is in the books: journal fill, ledger entries and position together."""
-
-    fill: Fill
-    leg: Leg
-    tag: str
-    entries: tuple[LedgerEntry, ...]
-    position: Position
-    realised: Number
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """Something that cannot be: a break on the account, never an engine stop."""
-
-    client_order_id: UUID | None
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A strategy's own code raised: it decides no more, the others go on."""
-
-    strategy_id: int
-    error: BaseException
-
-
-Action = Decide | Submit | Cancel | OrderMoved | Booked | Broken | Failed
 
 
 class TradingCore:
@@ -223,6 +71,8 @@ class TradingCore:
         self.deciding: int | None = None
         """The strategy whose code runs now: what a watchdog names when it never returns."""
         self._ended: OrderedDict[UUID, Order] = OrderedDict()
+        self._stood: dict[UUID, Standing] = {}
+        """Where the strategy stood before each decision that is not released yet."""
 
     # Moments ----------------------------------------------------------------------------
 
@@ -328,7 +178,7 @@ class TradingCore:
         target = signal.target
         assert target is not None
         moment = run.evaluation.moment(run.row, lambda: self._holdings(run))
-        because = _said(run.strategy.because(moment))
+        because = said(run.strategy.because(moment))
         bar = run.evaluation.bar_of(bound, run.row)
         self._decide(run, bound, signal, target, because, "signal", bar, at, actions)
 
@@ -363,14 +213,23 @@ class TradingCore:
         sized = self._size(run, bound, target, price)
         checks = self._check(run, bound, sized, price)
         outcome, reason = _verdict(sized, checks)
-        identity = decision_id(self.account_id, run.id, bound.instrument_id, at, kind)
+        origin = Origin(
+            decision_id(self.account_id, run.id, bound.instrument_id, at, kind),
+            self.account_id,
+            run.id,
+            at,
+            kind,
+        )
         requests: tuple[OrderRequest, ...] = ()
         if outcome is Outcome.ORDERED:
-            requests = self._requests(run, bound, signal, sized, price, identity, at, kind)
+            try:
+                requests = self._intents(origin, run, bound, signal, sized)
+            except NotYetKnown as unknown:
+                outcome, reason = Outcome.NOTHING, str(unknown)
             if any(request.client_order_id in self.orders for request in requests):
                 outcome, reason, requests = Outcome.NOTHING, "this moment ordered it already", ()
         decision = Decision(
-            id=identity,
+            id=origin.decision_id,
             account_id=self.account_id,
             strategy_id=run.id,
             instrument_id=bound.instrument_id,
@@ -386,17 +245,26 @@ class TradingCore:
             outcome=outcome,
             reason=reason,
             requests=requests,
-            tag=_said(signal.tag),
+            tag=said(signal.tag),
         )
+        actions.append(Decide(decision))
         if outcome is Outcome.ORDERED:
+            self._stood[decision.id] = replace(standing)
             standing.before, standing.target = standing.target, target
-            standing.exits = signal.exits
-            standing.time_exit = next((e.bars for e in signal.exits if isinstance(e, TimeExit)), 0)
+            standing.time_exit = time_exit_of(signal.exits)
             for request in requests:
                 self.orders[request.client_order_id] = Order(request)
-        elif outcome is Outcome.NOTHING and target == 0:
-            standing.target = 0.0
-        actions.append(Decide(decision))
+        elif outcome is Outcome.NOTHING and sized.is_met:
+            # It holds what it wants; what still works would take it away from there.
+            standing.target = target
+            actions.extend(self._cancels(run.id, bound.instrument_id))
+
+    def _intents(
+        self, origin: Origin, run: StrategyRun, bound: BoundInput, signal: Signal, sized: Sized
+    ) -> tuple[OrderRequest, ...]:
+        held = self.portfolio.position(run.id, bound.instrument_id)
+        instrument = self.instruments[bound.instrument_id]
+        return intents_of(origin, signal, sized, held, instrument, self.portfolio.number)
 
     def _size(self, run: StrategyRun, bound: BoundInput, target: float, price: float) -> Sized:
         if not price > 0:
@@ -406,7 +274,8 @@ class TradingCore:
         equity = portfolio.strategy_equity(run.id, run.allocation)
         held = portfolio.position(run.id, bound.instrument_id)
         own_cash = portfolio.strategy_cash(run.id, run.allocation)
-        free = min(float(portfolio.cash), float(own_cash)) - self._reserved(run, bound)
+        promised, own_promised = self._reserved(run, bound)
+        free = min(float(portfolio.cash) - promised, float(own_cash) - own_promised)
         wants_volatility = run.sizing.method == "volatility"
         facts = Facts(
             price=price,
@@ -425,17 +294,19 @@ class TradingCore:
         per_year = self.instruments[bound.instrument_id].bars_per_year(bound.interval)
         return annual_volatility(closes, window, per_year)
 
-    def _reserved(self, run: StrategyRun, bound: BoundInput) -> float:
-        """Cash promised to buys that work, but for those this decision replaces."""
-        total = 0.0
+    def _reserved(self, run: StrategyRun, bound: BoundInput) -> tuple[float, float]:
+        """Cash promised to buys that work, by all and by this strategy; not those this decision replaces."""
+        everyone = own = 0.0
         for order in self.orders.values():
             request = order.request
             if order.is_done or request.side is not Side.BUY or request.leg.is_protective:
                 continue
             if (request.strategy_id, request.instrument_id) == (run.id, bound.instrument_id):
                 continue
-            total += self._order_value(order)
-        return total
+            value = self._order_value(order)
+            everyone += value
+            own += value if request.strategy_id == run.id else 0.0
+        return everyone, own
 
     def _order_value(self, order: Order) -> float:
         """What is left of an order, in quote units, at its limit or mark."""
@@ -495,166 +366,51 @@ class TradingCore:
             quantity += request.side.sign * left
         return quantity * price
 
-    def _requests(
-        self,
-        run: StrategyRun,
-        bound: BoundInput,
-        signal: Signal,
-        sized: Sized,
-        price: float,
-        identity: UUID,
-        at: datetime,
-        kind: str,
-    ) -> tuple[OrderRequest, ...]:
-        """The order and the protective legs that wait for its fill, or protect what stays."""
-        held = self.portfolio.position(run.id, bound.instrument_id)
-        side = Side.BUY if sized.value or sized.change > 0 else Side.SELL
-        reduces = not held.is_flat and side.sign * float(held.quantity) < 0
-        leg = Leg.EXIT if reduces else Leg.ENTRY
-        type_, limit_price, stop_price = OrderType.MARKET, None, None
-        if leg is Leg.ENTRY and isinstance(signal.entry, Limit):
-            type_, limit_price = OrderType.LIMIT, _level(signal.entry.price)
-        elif leg is Leg.ENTRY and isinstance(signal.entry, Stop):
-            type_, stop_price = OrderType.STOP, _level(signal.entry.price)
-        main = OrderRequest(
-            client_order_id=self._order_id(run, bound, at, kind, leg),
-            decision_id=identity,
-            account_id=self.account_id,
-            strategy_id=run.id,
-            instrument_id=bound.instrument_id,
-            leg=leg,
-            side=side,
-            type=type_,
-            decided_at=at,
-            quantity=None if sized.value else self._quantity(abs(sized.change), held, bound),
-            value=self.portfolio.number(sized.value) if sized.value else None,
-            limit_price=limit_price,
-            stop_price=stop_price,
-            reduce_only=reduces,
-            tag=_said(signal.tag),
-        )
-        if not reduces:
-            return (main, *self._protection(run, main, signal.exits, held))
-        remaining = held.quantity - main.quantity if held.quantity > 0 else 0 * held.quantity
-        return (main, *self._kept_protection(main, signal.exits, held, remaining))
-
-    def _order_id(
-        self, run: StrategyRun, bound: BoundInput, at: datetime, kind: str, leg: Leg
-    ) -> UUID:
-        """One moment may hold a signal, a time exit and a flatten: each has orders of its own."""
-        name = leg.value if kind == "signal" else f"{kind}.{leg.value}"
-        return client_order_id(self.account_id, run.id, bound.instrument_id, at, name)
-
-    def _quantity(self, change: float, held: Position, bound: BoundInput) -> Number:
-        """The change in the books' own number; all of a position exactly, lots exactly."""
-        if not held.is_flat and change == abs(float(held.quantity)):
-            return abs(held.quantity)
-        lot = self.instruments[bound.instrument_id].lot_size
-        if lot is None:
-            return self.portfolio.number(change)
-        return self.portfolio.number(float(round(change / float(lot)) * lot))
-
-    def _protection(
-        self, run: StrategyRun, main: OrderRequest, exits: tuple[Exit, ...], held: Position
-    ) -> tuple[OrderRequest, ...]:
-        """Legs relative to the entry's fill, covering what was held before as well."""
-        covered = None if held.is_flat else abs(held.quantity)
-        legs = []
-        for exit_ in exits:
-            shape = _leg_of(exit_)
-            if shape is None:
-                continue
-            leg, kind, fraction, distance = shape
-            legs.append(
-                replace(
-                    main,
-                    client_order_id=client_order_id(
-                        main.account_id,
-                        main.strategy_id,
-                        main.instrument_id,
-                        main.decided_at,
-                        leg.value,
-                    ),
-                    leg=leg,
-                    side=main.side.opposite,
-                    type=kind,
-                    quantity=covered,
-                    value=None,
-                    limit_price=None,
-                    stop_price=None,
-                    fraction=fraction,
-                    distance=distance,
-                    parent_id=main.client_order_id,
-                    reduce_only=True,
-                )
-            )
-        return tuple(legs)
-
-    def _kept_protection(
-        self, main: OrderRequest, exits: tuple[Exit, ...], held: Position, remaining: Number
-    ) -> tuple[OrderRequest, ...]:
-        """Legs for what stays after a partial reduction, relative to its average entry."""
-        if remaining <= 0:
-            return ()
-        average = float(held.cost / held.quantity)
-        legs = []
-        for exit_ in exits:
-            shape = _leg_of(exit_)
-            if shape is None:
-                continue
-            leg, kind, fraction, distance = shape
-            away = distance if distance is not None else average * (fraction or 0.0)
-            level = average + away if leg is Leg.TAKE_PROFIT else average - away
-            legs.append(
-                replace(
-                    main,
-                    client_order_id=client_order_id(
-                        main.account_id,
-                        main.strategy_id,
-                        main.instrument_id,
-                        main.decided_at,
-                        leg.value,
-                    ),
-                    leg=leg,
-                    type=kind,
-                    quantity=remaining,
-                    limit_price=level if kind is OrderType.LIMIT else None,
-                    stop_price=None if kind is OrderType.LIMIT else level,
-                    fraction=fraction,
-                    distance=distance,
-                    reduce_only=True,
-                )
-            )
-        return tuple(legs)
-
     # What became of it ------------------------------------------------------------------
 
     def released(self, decision: Decision) -> list[Action]:
         """The intents are committed: what they replace goes out, then they do."""
+        self._stood.pop(decision.id, None)
         return self.send(decision.requests)
 
     def send(self, requests: Sequence[OrderRequest]) -> list[Action]:
-        """Cancels of what one decision's requests replace, then the requests."""
+        """Cancels of what one decision's requests replace, then the requests.
+
+        Protective orders stay: the broker ends them when nothing is left to protect, or when the
+        legs of the new entry take their place.
+        """
         if not requests:
             return []
         first = requests[0]
-        ours = {request.client_order_id for request in requests}
-        open_orders = self._open_orders(first.strategy_id, first.instrument_id)
-        # Orders stand in the order they were decided: a later one of the same moment stays.
-        earlier = itertools.takewhile(lambda o: o.request.client_order_id not in ours, open_orders)
-        replaced = [Cancel(order.request.client_order_id) for order in earlier]
+        replaced = self._cancels(first.strategy_id, first.instrument_id, before=first.decision_id)
         return [*replaced, *(Submit(request) for request in requests)]
+
+    def _cancels(
+        self, strategy_id: int, instrument_id: int | None = None, before: UUID | None = None
+    ) -> list[Action]:
+        """Cancels of working orders that protect nothing, of those decided earlier than `before`."""
+        actions: list[Action] = []
+        for order in self._open_orders(strategy_id, instrument_id):
+            # Orders stand in the order they were decided: a later one of the same moment stays.
+            if order.request.decision_id == before:
+                break
+            if not order.request.leg.is_protective:
+                actions.append(Cancel(order.request.client_order_id))
+        return actions
 
     def refused(self, decision: Decision, reason: str) -> Decision:
         """The release said no: forget the intents, stand where we stood."""
         for request in decision.requests:
             self.orders.pop(request.client_order_id, None)
         run = self.runs.get(decision.strategy_id)
-        if run is not None:
-            standing = run.standings[decision.instrument_id]
-            standing.target = decision.previous
-            if decision.kind == "time_exit":
-                standing.time_exit = standing.age  # still due, at every moment from now on
+        stood = self._stood.pop(decision.id, None)
+        if run is not None and stood is not None:
+            now = run.standings[decision.instrument_id]
+            # A refused time exit is due again at every moment from now on.
+            time_exit = now.age if decision.kind == "time_exit" else stood.time_exit
+            run.standings[decision.instrument_id] = replace(
+                stood, asked=now.asked, age=now.age, time_exit=time_exit
+            )
         return replace(decision, outcome=Outcome.REFUSED, reason=reason, requests=())
 
     def submitted(self, request: OrderRequest, at: datetime) -> list[Action]:
@@ -684,7 +440,7 @@ class TradingCore:
             if overfilled(after):
                 actions.append(Broken(order_id, f"filled {after.filled} of {after.asked_quantity}"))
         if after.is_done and not before.is_done:
-            self._conclude(after, event)
+            self._conclude(after)
         return actions
 
     def _book(self, order: Order, fill: Fill) -> Booked:
@@ -714,21 +470,22 @@ class TradingCore:
             self.deciding = before
         return []
 
-    def _conclude(self, order: Order, event: OrderEvent) -> None:
-        """An order ended: a position that is gone stands at 0; an entry that never filled never stood."""
-        self.remember_ended(self.orders.pop(order.request.client_order_id))
-        run = self.runs.get(order.request.strategy_id)
-        if run is None:
+    def _conclude(self, order: Order) -> None:
+        """An order ended: where its strategy stands follows from what it holds and what still works."""
+        request = order.request
+        replaced = self._replaced(order)
+        self.remember_ended(self.orders.pop(request.client_order_id))
+        run = self.runs.get(request.strategy_id)
+        standing = run.standings.get(request.instrument_id) if run is not None else None
+        if run is None or standing is None or replaced:
             return
-        standing = run.standings.get(order.request.instrument_id)
-        if standing is None:
-            return
-        if order.request.leg.is_protective:
-            flat = self.portfolio.position(run.id, order.request.instrument_id).is_flat
-            if isinstance(event, Fill) and flat:
+        flat = self.portfolio.position(run.id, request.instrument_id).is_flat
+        if request.leg.is_protective:
+            if flat and order.filled:
                 standing.target, standing.time_exit = 0.0, 0
-        elif order.filled == 0 and not self._replaced(order):
-            standing.target = standing.before
+        elif order.filled == 0:
+            # It never filled, so it never stood.
+            standing.target = 0.0 if flat else standing.before
 
     def remember_ended(self, order: Order) -> None:
         """Keep an order that ended, for the fill that may still come late."""
@@ -737,12 +494,41 @@ class TradingCore:
             self._ended.popitem(last=False)
 
     def _replaced(self, order: Order) -> bool:
-        """Whether a newer decision already stands in this order's place."""
-        request = order.request
-        return any(
-            other.request.decided_at > request.decided_at and not other.request.leg.is_protective
-            for other in self._open_orders(request.strategy_id, request.instrument_id)
+        """Whether a later decision's order already stands in this one's place."""
+        ours = order.request
+        open_now = self._open_orders(ours.strategy_id, ours.instrument_id)
+        ids = [other.request.client_order_id for other in open_now]
+        later = (
+            open_now[ids.index(ours.client_order_id) + 1 :]
+            if ours.client_order_id in ids
+            else open_now
         )
+        return any(
+            not other.request.leg.is_protective and other.request.decision_id != ours.decision_id
+            for other in later
+        )
+
+    def ask_exits_again(self) -> None:
+        """Let an exit that was refused be asked again, now that trading may go on."""
+        for run in self.runs.values():
+            for standing in run.standings.values():
+                if abs(standing.asked) < abs(standing.target):
+                    standing.asked = NAN
+
+    def agree(self, run: StrategyRun) -> None:
+        """After a restart: where a strategy stands must agree with what it holds and has working.
+
+        They differ when a crash came between a refusal and the next commit.
+        """
+        for bound in run.traded:
+            standing = run.standings[bound.instrument_id]
+            if self._working(run, bound):
+                continue
+            flat = self.portfolio.position(run.id, bound.instrument_id).is_flat
+            if flat:
+                standing.target = 0.0
+            elif standing.target == 0:
+                standing.target, standing.asked = standing.before or 1.0, NAN
 
     # Strategies come and go -------------------------------------------------------------
 
@@ -750,17 +536,21 @@ class TradingCore:
         self.runs[run.id] = run
 
     def stop(self, strategy_id: int, at: datetime, *, flatten: bool, because: str) -> list[Action]:
-        """Decide no more: working entries are cancelled; protective orders stay unless flattened."""
+        """Decide no more: working entries are cancelled; exits stay, until flattened."""
         run = self.runs[strategy_id]
         run.stopping = True
-        actions: list[Action] = [
-            Cancel(order.request.client_order_id)
-            for order in self._open_orders(strategy_id)
-            if not order.request.leg.is_protective
-        ]
+        actions = self.cancel_entries(strategy_id)
         if flatten:
             actions.extend(self.flatten(strategy_id, at, because=because))
         return actions
+
+    def cancel_entries(self, strategy_id: int) -> list[Action]:
+        """Cancels of working entries. Exits that work, protective or not, stay."""
+        return [
+            Cancel(order.request.client_order_id)
+            for order in self._open_orders(strategy_id)
+            if order.request.leg is Leg.ENTRY
+        ]
 
     def flatten(self, strategy_id: int, at: datetime, *, because: str) -> list[Action]:
         """Sell whatever a strategy holds; what it has working is cancelled when that is released."""
@@ -798,33 +588,3 @@ def _verdict(sized: Sized, checks: tuple[Check, ...]) -> tuple[Outcome, str]:
     if denied:
         return Outcome.DENIED, "; ".join(f"{check.rule}: {check.text}" for check in denied)
     return Outcome.ORDERED, ""
-
-
-def _said(words: object) -> str:
-    """A strategy's own words, as a row can hold them."""
-    text = "" if words is None else str(words)
-    return text.replace("\0", "").encode("utf-8", "replace").decode()[:2000]
-
-
-def _level(price: Any) -> float:
-    level = float(price)
-    if not 0 < level < math.inf:
-        raise ValueError(f"entry price {level}: give a price above 0")
-    return level
-
-
-def _leg_of(exit_: Exit) -> tuple[Leg, OrderType, float | None, float | None] | None:
-    """(leg, order type, fraction, distance) of an exit that rests as an order; None for a time exit."""
-    shapes = {
-        StopLoss: (Leg.STOP_LOSS, OrderType.STOP),
-        TakeProfit: (Leg.TAKE_PROFIT, OrderType.LIMIT),
-        TrailingStop: (Leg.TRAILING_STOP, OrderType.TRAILING_STOP),
-    }
-    shape = shapes.get(type(exit_))
-    if shape is None or isinstance(exit_, TimeExit):
-        return None
-    fraction = None if exit_.fraction is None else float(exit_.fraction)
-    distance = None if exit_.distance is None else float(exit_.distance)
-    if (fraction is None and distance is None) or math.isnan(distance or fraction or 0.0):
-        return None
-    return (*shape, fraction, distance)

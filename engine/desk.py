@@ -125,7 +125,9 @@ class Desk:
         connection.execute(
             sa.update(StrategyRow)
             .where(StrategyRow.id == row.id)
-            .values(desired="running", status_text="", started_at=now)
+            .values(
+                desired="running", status_text="", started_at=now, state=_asking_anew(row.state)
+            )
         )
         self.tell(
             connection,
@@ -368,6 +370,14 @@ class Desk:
                 happened_at=datetime.now(UTC),
             )
         )
+
+
+def _asking_anew(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A strategy started by hand acts on what it wants now, even if it wanted that before."""
+    standings = {
+        key: {**standing, "asked": None} for key, standing in state.get("standings", {}).items()
+    }
+    return {**state, "standings": standings} if standings else dict(state)
 
 
 def _check_interval(

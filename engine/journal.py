@@ -20,7 +20,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from engine.core import Booked, Broken, OrderMoved
+from engine.actions import Booked, Broken, OrderMoved
 from engine.history import store_live_bars
 from engine.trading_state import refusal, rulings
 from shared.db.trading import (

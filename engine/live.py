@@ -20,9 +20,7 @@ from uuid import UUID
 
 import structlog
 
-from engine.bars import BarBuilder
-from engine.core import (
-    FAILURES,
+from engine.actions import (
     Action,
     Booked,
     Broken,
@@ -30,13 +28,14 @@ from engine.core import (
     Decide,
     Failed,
     OrderMoved,
-    StrategyRun,
     Submit,
-    TradingCore,
 )
+from engine.bars import BarBuilder
+from engine.core import FAILURES, TradingCore
 from engine.journal import Batch, Journal, Snapshot, Told
 from engine.narrator import decided, filled, stopped_at_error
 from engine.ports import Broker, Feed
+from engine.standing import StrategyRun
 from engine.strategies.evaluation import Window, needed_rows
 from shared.domain.decisions import Decision, Outcome
 from shared.domain.instruments import Instrument
@@ -146,8 +145,11 @@ class AccountLoop:
         }
         if self.broker.is_idle:
             return
+        # One commit for all that a quote does: a fill and the protection it wakes stand or fall together.
+        actions: list[Action] = []
         for order_id, event in self.broker.on_quote(quote):
-            await self.turn(self.core.on_order_event(order_id, event), quote.quoted_at)
+            actions.extend(self.core.on_order_event(order_id, event))
+        await self.turn(actions, quote.quoted_at)
 
     async def _close(self, closed: Closed) -> None:
         """One moment: all bars that close now, then fills, marks, exits and entries; one commit."""
@@ -335,12 +337,12 @@ class AccountLoop:
         for bound in run.inputs:
             self._build(bound.instrument_id, bound.interval)
         history = {}
-        count = needed_rows(run.strategy)
+        count = needed_rows(run.strategy, self.core.policy.window(), run.sizing.window + 1)
         for bound in run.inputs:
             history[bound.key] = self.feed.history(
                 bound.instrument_id, bound.interval, self.moment_at, count
             )
-        live = Live(run, Window(run.strategy, run.inputs, history))
+        live = Live(run, Window(run.strategy, run.inputs, history, count))
         if len(live.window.bars[_clock(run)]):
             live.run.evaluation = live.window.evaluate()
             live.run.row = len(live.run.evaluation) - 1
@@ -350,6 +352,7 @@ class AccountLoop:
                 self.core.on_mark(bound.instrument_id, float(bars.close[-1]))
         self.live[run.id] = live
         self.core.start(run)
+        self.core.agree(run)
 
     async def stop(self, strategy_id: int) -> None:
         """Let a strategy decide no more: working entries are cancelled, protective orders stay."""
@@ -366,14 +369,11 @@ class AccountLoop:
         return await self.turn(self.core.flatten(run.id, at, because=because), at)
 
     async def cancel_entries(self) -> int:
-        """Cancel every working order that protects nothing; how many there were."""
-        open_now = [
-            order.request.client_order_id
-            for order in self.core.orders.values()
-            if not order.request.leg.is_protective and not order.is_done
-        ]
-        await self.turn([Cancel(order_id) for order_id in open_now], self.market_time())
-        return len(open_now)
+        """Cancel every working entry; how many there were. Exits stay: they make positions smaller."""
+        owners = {order.request.strategy_id for order in self.core.orders.values()}
+        cancels = [action for owner in sorted(owners) for action in self.core.cancel_entries(owner)]
+        await self.turn(cancels, self.market_time())
+        return len(cancels)
 
     def market_time(self) -> datetime:
         """Market time as far as it was heard. A clock may be far ahead of a feed that lags."""

@@ -95,31 +95,41 @@ def at_open(level: Level, price: float) -> float | None:
     return price if crossed else None
 
 
-def inside(level: Level, bar: Bar) -> float | None:
-    """The raw fill price after the open and within the bar, or None. Moves a trailing stop along."""
+def inside(level: Level, bar: Bar, *, entered_inside: bool = False) -> float | None:
+    """The raw fill price after the open and within the bar, or None. Moves a trailing stop along.
+
+    A level beyond the bar's own range fills at the range's edge: nothing trades where nobody traded.
+    `entered_inside`: the order began somewhere within this bar, so its best price may be older than it.
+    """
     if level.type is OrderType.LIMIT:
         assert level.price is not None
         crossed = bar.low <= level.price if level.side is Side.BUY else bar.high >= level.price
         return level.price if crossed else None
     if level.type is OrderType.TRAILING_STOP:
-        return _trailed(level, bar)
+        return _trailed(level, bar, entered_inside=entered_inside)
     stop = level.stop_level()
     if stop is None:
         return None
-    crossed = bar.high >= stop if level.side is Side.BUY else bar.low <= stop
-    return stop if crossed else None
+    return _reached(stop, level.side, bar)
 
 
-def _trailed(level: Level, bar: Bar) -> float | None:
+def _reached(stop: float, side: Side, bar: Bar) -> float | None:
+    """Where a stop fills in a bar that reached it: at its level, within what was traded."""
+    if side is Side.BUY:
+        return max(stop, bar.low) if bar.high >= stop else None
+    return min(stop, bar.high) if bar.low <= stop else None
+
+
+def _trailed(level: Level, bar: Bar, *, entered_inside: bool) -> float | None:
     """Worst case first: the bar turns against us from the old best, then runs to its new one.
 
     A close beyond the level that the new best sets has crossed it on the way back.
     """
     sells = level.side is Side.SELL
-    worst, best = (bar.low, bar.high) if sells else (bar.high, bar.low)
     stop = level.stop_level()
-    if stop is not None and (worst <= stop if sells else worst >= stop):
-        return stop
+    if stop is not None and (price := _reached(stop, level.side, bar)) is not None:
+        return price
+    best = bar.close if entered_inside else bar.high if sells else bar.low
     if level.best is None or (best > level.best if sells else best < level.best):
         level.best = best
     stop = level.stop_level()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from engine.core import Booked
+from engine.actions import Booked
 from engine.journal import Told
 from shared.domain.decisions import Decision, Outcome
 from shared.domain.instruments import Instrument

@@ -57,8 +57,8 @@ class Sizing:
             window=int(_positive(given, "window", 20)),
             band=_positive(given, "band", 0.0) or None,
         )
-        if sizing.window < 2:
-            raise BadSizing(f"window: {sizing.window} bars; give 2 or more")
+        if not 2 <= sizing.window <= 500:
+            raise BadSizing(f"window: {sizing.window} bars; give 2 to 500")
         return sizing
 
 
@@ -101,12 +101,16 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """A signed change in base units, or a value to spend; both zero when there is nothing to trade."""
+    """A signed change in base units, or a value to spend; both zero when there is nothing to trade.
+
+    `is_met`: there is nothing to trade because what is held is what is wanted.
+    """
 
     change: float
     value: float
     steps: tuple[Step, ...]
     reason: str = ""
+    is_met: bool = False
 
 
 def size(target: float, sizing: Sizing, facts: Facts, instrument: Instrument) -> Sized:
@@ -134,7 +138,7 @@ def size(target: float, sizing: Sizing, facts: Facts, instrument: Instrument) ->
 
 def _close(facts: Facts, steps: list[Step]) -> Sized:
     if facts.held == 0:
-        return Sized(0.0, 0.0, tuple(steps), "nothing is held")
+        return Sized(0.0, 0.0, tuple(steps), "nothing is held", is_met=True)
     steps.append(Step("close", -facts.held, f"all of the {facts.held:.10g} held"))
     return Sized(-facts.held, 0.0, tuple(steps))
 
@@ -203,6 +207,8 @@ def _rounded(change: float, facts: Facts, instrument: Instrument, steps: list[St
             steps.append(Step("lot", rounded, f"down to whole lots of {lot:g}"))
         change = rounded
     if change == 0:
+        if facts.held != 0:
+            return Sized(0.0, 0.0, tuple(steps), "what is held is what is wanted", is_met=True)
         return Sized(0.0, 0.0, tuple(steps), "nothing is left after rounding to lots")
     if reason := too_small(abs(change), facts.price, instrument):
         return Sized(0.0, 0.0, tuple(steps), reason)

@@ -157,7 +157,9 @@ def decode(kind: str, arguments: dict[str, Any]) -> Command:
         raise UnknownMessage(f"command {kind!r} is not one this engine knows")
     known = {f.name for f in fields(COMMANDS[kind])}
     if extra := set(arguments) - known:
-        raise UnknownMessage(f"{kind} has fields this engine does not know: {', '.join(sorted(extra))}")
+        raise UnknownMessage(
+            f"{kind} has fields this engine does not know: {', '.join(sorted(extra))}"
+        )
     try:
         command = COMMANDS[kind](**arguments)
     except TypeError as error:

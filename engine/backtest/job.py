@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from engine import catalogue
+from engine.actions import Booked
 from engine.backtest.metrics import Curve, Metric, as_json, measure
 from engine.backtest.replay import Record
 from engine.backtest.run import Specification, quote_asset
@@ -25,7 +26,6 @@ from engine.backtest.run import run as run_specification
 from engine.backtest.trades import Trade, round_trips
 from engine.bars import Bars
 from engine.books import as_instrument, costs_from
-from engine.core import Booked
 from engine.history import NoSuchSeries, series_bars
 from engine.journal import bar_json, plain
 from engine.risk.rules import policy_from
@@ -44,6 +44,7 @@ from shared.db.backtests import (
 from shared.db.market import InstrumentRow, SeriesRow
 from shared.domain.decisions import Decision
 from shared.domain.instruments import Instrument
+from shared.domain.market import interval_text
 from shared.domain.orders import Leg, Side
 from shared.jobs import BacktestRequest
 
@@ -232,6 +233,22 @@ def _check_range(specification: Specification) -> None:
         raise JobRefused(
             f"{clock}: there are {len(traded)} bars in that range; at least 2 are needed"
         )
+    _check_finest(specification, int(traded.opened_at[0]), int(traded.closed_at[-1]))
+
+
+def _check_finest(specification: Specification, start: int, end: int) -> None:
+    """Fills come from an instrument's finest bars: they must be there for the whole of the run."""
+    for bound in specification.inputs:
+        bars = specification.bars[bound.key]
+        coarser = any(
+            other.instrument_id == bound.instrument_id and other.interval > bound.interval
+            for other in specification.inputs
+        )
+        if coarser and (not len(bars) or bars.opened_at[0] > start or bars.closed_at[-1] < end):
+            raise JobRefused(
+                f"{bound.key}: {bound.symbol} at {interval_text(bound.interval)} does not cover the whole "
+                "range, and fills are taken from it; shorten the range or leave the finer input out"
+            )
 
 
 def _capital(text: str) -> float:

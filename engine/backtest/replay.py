@@ -9,19 +9,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from engine.actions import Action, Booked, Broken, Cancel, Decide, Failed, Submit
 from engine.bars import Bars
-from engine.core import (
-    Action,
-    Booked,
-    Broken,
-    Cancel,
-    Decide,
-    Failed,
-    StrategyRun,
-    Submit,
-    TradingCore,
-)
+from engine.core import TradingCore
 from engine.execution.paper import PaperBroker
+from engine.standing import StrategyRun
 from engine.strategies.evaluation import Evaluation
 from shared.domain.decisions import Decision, Outcome
 from shared.domain.ledger import LedgerEntry

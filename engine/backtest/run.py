@@ -9,12 +9,13 @@ from typing import Any
 
 from engine.backtest.replay import Progress, Record, replay
 from engine.bars import Bars
-from engine.core import StrategyRun, TradingCore
+from engine.core import TradingCore
 from engine.execution.paper import PaperBroker
 from engine.matching import Costs
 from engine.portfolio import Portfolio, float_number
 from engine.risk.rules import RiskPolicy
 from engine.sizing import Sizing
+from engine.standing import StrategyRun
 from engine.strategies.base import BaseStrategy, Input
 from engine.strategies.evaluation import BoundInput
 from shared.domain.identity import RESEARCH_ACCOUNT, RESEARCH_STRATEGY
@@ -75,7 +76,11 @@ def assemble(specification: Specification) -> tuple[TradingCore, PaperBroker]:
         specification.costs,
     )
     broker = PaperBroker(
-        specification.instruments, specification.costs, float_number, lambda: portfolio.cash
+        specification.instruments,
+        specification.costs,
+        float_number,
+        lambda: portfolio.cash,
+        lambda strategy_id, instrument_id: portfolio.position(strategy_id, instrument_id).quantity,
     )
     named = {
         bound.key: Input(bound.symbol, interval_text(bound.interval), bound.trades)

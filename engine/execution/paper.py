@@ -48,7 +48,9 @@ class _Working:
 
 
 class PaperBroker:
-    """`cash()` is what the account has free to spend now, in quote units."""
+    """`cash()` is what the account has free to spend now, in quote units; `held(strategy, instrument)`
+    the signed quantity a strategy holds now. Both must know a fill before the next event is asked for.
+    """
 
     def __init__(
         self,
@@ -56,11 +58,13 @@ class PaperBroker:
         costs: Costs,
         number: ToNumber,
         cash: Callable[[], Number],
+        held: Callable[[int, int], Number],
     ) -> None:
         self._instruments = instruments
         self._costs = costs
         self._number = number
         self._cash = cash
+        self._held_by = held
         self._working: dict[int, dict[UUID, _Working]] = {}
         self._held: dict[UUID, list[OrderRequest]] = {}
         self._sequence = 0
@@ -132,12 +136,12 @@ class PaperBroker:
             bar.instrument_id: list(self._working[bar.instrument_id].values()) for bar in traded
         }
         opens = [
-            (working.request.side is Side.BUY, working.sequence, working, bar)
+            (_at_the_open(working), working, bar)
             for bar in traded
             for working in before[bar.instrument_id]
             if working.active_from <= bar.opened_at
         ]
-        for _, _, working, bar in sorted(opens, key=lambda entry: entry[:2]):
+        for _, working, bar in sorted(opens, key=lambda entry: entry[0]):
             if (
                 self._is_working(working)
                 and (price := at_open(working.level, bar.open)) is not None
@@ -159,7 +163,8 @@ class PaperBroker:
             entered_inside = working.active_from == bar.closed_at
             if entered_inside and working.level.type is OrderType.LIMIT:
                 continue  # the target may have been touched before the entry: not counted
-            if (price := inside(working.level, bar)) is not None:
+            price = inside(working.level, bar, entered_inside=entered_inside)
+            if price is not None:
                 yield from self._fill(working, price, bar.closed_at, bar.closed_at)
 
     def _of(self, bar: Bar) -> list[_Working]:
@@ -201,8 +206,11 @@ class PaperBroker:
         price = raw
         if request.type is not OrderType.LIMIT:
             price = worsened(raw, request.side, self._costs.slippage, instrument.tick_size)
-        quantity, cut = self._payable(working, price, instrument)
         self._remove(working)
+        if request.reduce_only and not self._left_to_close(request):
+            yield request.client_order_id, Cancelled(at, "nothing is left to close")
+            return
+        quantity, cut = self._payable(working, price, instrument)
         if quantity is None:
             yield request.client_order_id, Rejected(at, "insufficient funds")
             yield from self._drop_children(request.client_order_id, at)
@@ -227,25 +235,37 @@ class PaperBroker:
         )
         yield request.client_order_id, fill
         if cut:
-            yield request.client_order_id, Cancelled(at, "insufficient funds for the rest")
-        yield from self._cancel_siblings(request, at)
+            yield request.client_order_id, Cancelled(at, cut)
+        if request.leg.is_protective:
+            yield from self._cancel_siblings(request, at)
+        if not self._held_by(request.strategy_id, request.instrument_id):
+            yield from self._end_protection(request, at, "nothing is left to protect")
         yield from self._activate_children(request, fill, known_at)
 
     def _payable(
         self, working: _Working, price: float, instrument: Instrument
-    ) -> tuple[Number | None, bool]:
-        """(quantity that is paid for, whether some was cut off); None when nothing can be bought."""
+    ) -> tuple[Number | None, str]:
+        """(quantity that can be traded, why the rest of it cannot); None when nothing can be bought."""
         lot = instrument.lot_size
         per_unit = price * (1 + self._costs.fee_rate)
         cash = float(self._cash())
         if working.request.value is not None:
             spend = min(float(working.request.value), cash)
-            return self._in_lots(spend / per_unit, lot), False
+            return self._in_lots(spend / per_unit, lot), ""
         assert working.quantity is not None
+        if working.request.reduce_only:
+            left = self._left_to_close(working.request)
+            return (left, "no more is held") if left < working.quantity else (working.quantity, "")
         wanted = float(working.quantity)
         if working.request.side is Side.SELL or wanted * per_unit <= cash * (1 + 1e-12):
-            return working.quantity, False
-        return self._in_lots(max(0.0, cash) / per_unit, lot), True
+            return working.quantity, ""
+        short = "insufficient funds for the rest"
+        return self._in_lots(max(0.0, cash) / per_unit, lot), short
+
+    def _left_to_close(self, request: OrderRequest) -> Number:
+        """What a reducing order may trade: what is held on the other side of it, and no more."""
+        held = self._held_by(request.strategy_id, request.instrument_id)
+        return max(-request.side.sign * held, 0 * held)
 
     def _in_lots(self, quantity: float, lot: Number | None) -> Number | None:
         if lot is None:
@@ -254,13 +274,19 @@ class PaperBroker:
         return self._number(float(whole * lot)) if whole > 0 else None
 
     def _activate_children(self, parent: OrderRequest, fill: Fill, at: datetime) -> Iterator[Told]:
-        for leg in self._held.pop(parent.client_order_id, ()):
+        """The entry filled: its legs protect all that is held now, in place of any older ones."""
+        legs = self._held.pop(parent.client_order_id, ())
+        if legs:
+            yield from self._end_protection(
+                parent, fill.at, "a newer entry's protection replaces it"
+            )
+        quantity = abs(self._held_by(parent.strategy_id, parent.instrument_id))
+        for leg in legs:
             price = float(fill.price)
             away = leg.distance if leg.distance is not None else (leg.fraction or 0.0) * price
             # The stop of a sell lies under the entry, its target above; of a buy the other way.
             sign = -1 if (leg.side is Side.SELL) == (leg.leg is not Leg.TAKE_PROFIT) else 1
             level_price = price + sign * away
-            quantity = fill.quantity if leg.quantity is None else leg.quantity + fill.quantity
             level = _level(leg, level_price, level_price)
             self._add(_Working(leg, level, quantity, at, self._next()))
             is_limit = leg.type is OrderType.LIMIT
@@ -275,10 +301,16 @@ class PaperBroker:
                 ),
             )
 
+    def _end_protection(self, of: OrderRequest, at: datetime, why: str) -> Iterator[Told]:
+        """Cancel the working protective orders of one strategy in one instrument."""
+        for working in list(self._working.get(of.instrument_id, {}).values()):
+            other = working.request
+            if other.leg.is_protective and other.strategy_id == of.strategy_id:
+                self._remove(working)
+                yield other.client_order_id, Cancelled(at, why)
+
     def _cancel_siblings(self, request: OrderRequest, at: datetime) -> Iterator[Told]:
         """One leg of a pair done is the end of the other."""
-        if not request.leg.is_protective:
-            return
         for working in list(self._working.get(request.instrument_id, {}).values()):
             other = working.request
             if other.leg.is_protective and other.decision_id == request.decision_id:
@@ -322,6 +354,12 @@ def _level(request: OrderRequest, limit_price: float | None, stop_price: float |
         level.trail, level.trail_fraction = request.distance, request.fraction
         level.best = level.best_behind(stop_price)
     return level
+
+
+def _at_the_open(working: _Working) -> tuple[bool, bool, int]:
+    """Sells before buys, so that their cash can be spent; markets before levels; then as they came."""
+    request = working.request
+    return (request.side is Side.BUY, request.type is not OrderType.MARKET, working.sequence)
 
 
 def _pessimistic(working: _Working) -> tuple[bool, int]:

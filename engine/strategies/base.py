@@ -152,28 +152,36 @@ class Features:
 
 @dataclass(slots=True)
 class Moment:
-    """One closing of the clock, as the strategy may see it: this row and the ones before.
+    """One closing of the clock, as the strategy may see it: this row and the ones before, no later one.
 
-    `now["short"]` is a feature's value; `held` is {symbol: signed quantity}; `entry_price` the
-    average price of what is held.
+    `now["short"]` is a feature's value; `columns` and `bars` end at this row; `held` is {symbol:
+    signed quantity}; `entry_price` the average price of what is held.
     """
 
     closed_at: datetime
     row: int
-    columns: Mapping[str, Column]
-    bars: Mapping[str, Bars]
+    _columns: Mapping[str, Column]
+    _bars: Callable[[], Mapping[str, Bars]]
     held: Mapping[str, float] = field(default_factory=dict)
     entry_price: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def columns(self) -> dict[str, Column]:
+        return {name: column[: self.row + 1] for name, column in self._columns.items()}
+
+    @property
+    def bars(self) -> Mapping[str, Bars]:
+        return self._bars()
+
     def __getitem__(self, name: str) -> float:
-        return float(self.columns[name][self.row])
+        return float(self._columns[name][self.row])
 
     def before(self, name: str, bars: int = 1) -> float:
         """A feature's value `bars` moments ago; NaN before there was one."""
         if bars < 0:
             raise ValueError(f"before({name!r}, {bars}) would read the future; give 0 or more")
         row = self.row - bars
-        return float(self.columns[name][row]) if row >= 0 else math.nan
+        return float(self._columns[name][row]) if row >= 0 else math.nan
 
 
 class BaseStrategy:

@@ -106,15 +106,27 @@ class Evaluation:
 
     def moment(self, row: int, holdings: Holdings | None = None) -> Moment:
         held, prices = holdings() if holdings else ({}, {})
-        return Moment(self.closed_at(row), row, self.columns, self.bars, held, prices)
+        return Moment(self.closed_at(row), row, self.columns, self._known_bars(row), held, prices)
+
+    def _known_bars(self, row: int) -> Callable[[], Mapping[str, Bars]]:
+        """Every input's bars up to the clock's row, cut only when the strategy looks at them."""
+
+        def cut() -> Mapping[str, Bars]:
+            return {
+                key: bars[: self._row_of(self.inputs[key], row) + 1]
+                for key, bars in self.bars.items()
+            }
+
+        return cut
 
     def closed_at(self, row: int) -> datetime:
         nanoseconds = int(self.bars[self.clock].closed_at[row])
         return datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC)
 
-    def bar_of(self, bound: BoundInput, row: int) -> Bar:
-        """The newest closed bar of an input at the clock's row."""
-        return self.bars[bound.key].bar(self._row_of(bound, row))
+    def bar_of(self, bound: BoundInput, row: int) -> Bar | None:
+        """The newest closed bar of an input at the clock's row; None before its first."""
+        own = self._row_of(bound, row)
+        return self.bars[bound.key].bar(own) if own >= 0 else None
 
     def recent(self, bound: BoundInput, row: int, count: int) -> tuple[Column, Column]:
         """(closes, traded values) of up to `count` newest closed bars of an input."""
@@ -173,11 +185,15 @@ class Window:
     """The newest bars of each input of a live strategy: enough for its features, and no more."""
 
     def __init__(
-        self, strategy: BaseStrategy, inputs: Sequence[BoundInput], history: Mapping[str, Bars]
+        self,
+        strategy: BaseStrategy,
+        inputs: Sequence[BoundInput],
+        history: Mapping[str, Bars],
+        rows: int,
     ) -> None:
         self.strategy = strategy
         self.inputs = list(inputs)
-        self.rows = needed_rows(strategy)
+        self.rows = rows
         self.bars = {key: bars[-self.rows :] for key, bars in history.items()}
 
     def add(self, bar: Bar) -> bool:
@@ -198,6 +214,6 @@ class Window:
         return Evaluation(self.strategy, self.inputs, self.bars)
 
 
-def needed_rows(strategy: BaseStrategy) -> int:
-    """Rows that make the newest row whole: the features' memory, the risk rules' windows, and room."""
-    return max(strategy.memory() + 10, 300)
+def needed_rows(strategy: BaseStrategy, *windows: int) -> int:
+    """Rows that make the newest row whole: the features' memory, what rules and sizing read, and room."""
+    return max(strategy.memory() + 10, 300, *(window + 10 for window in windows))

@@ -111,7 +111,7 @@ def replayed(bars: Bars, policy: RiskPolicy, sizing: Sizing) -> str:
             costs=Costs(0.001),
             sizing=sizing,
             policy=policy,
-        )  # fmt: skip
+        )
     )
     return f"{len(outcome.record.fills):,} fills, final equity {outcome.core.equity:,.5f}"
 

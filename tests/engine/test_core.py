@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.backtest.job import leg_fills
-from engine.backtest.run import Specification, run
-from engine.core import Decide, Standing
+from engine.actions import Decide
 from engine.indicators import sma
 from engine.matching import Costs
 from engine.risk.rules import OFF, MaxDrawdown, PositionSize
 from engine.sizing import Sizing
+from engine.standing import Standing
 from engine.strategies.base import BaseStrategy, param, series
 from engine.strategies.evaluation import BadSignal
 from shared.domain.decisions import Outcome
 from shared.domain.orders import OrderState
 from shared.domain.signals import (
     Limit,
-    Market,
     Signal,
     Signals,
     StopLoss,
@@ -35,49 +32,11 @@ from tests.builders import (
     START,
     a_bound_input,
     a_market,
-    an_instrument,
     bars_of,
     ohlc,
     strategy_type,
 )
-
-MINUTE = timedelta(minutes=1)
-N = np.nan
-
-
-def scripted(targets, exits=(), entry=None):
-    """A strategy that says what it is told to."""
-
-    class Scripted(BaseStrategy):
-        def generate_signals(self, f):
-            return Signals(np.array(targets, dtype=float), exits=exits, entry=entry or Market())
-
-        def because(self, now):
-            return f"row {now.row}"
-
-    return Scripted
-
-
-def a_run(strategy, bars, **changed):
-    inputs = changed.pop("inputs", (a_bound_input(),))
-    given_ = {
-        "strategy": strategy, "inputs": inputs, "bars": bars if isinstance(bars, dict) else {"main": bars},
-        "instruments": {i: an_instrument(i) for i in (1, 2)}, "costs": Costs(0.0),
-        "sizing": Sizing("quantity", quantity=1.0), "policy": OFF,
-    }  # fmt: skip
-    return run(Specification(**{**given_, **changed}))
-
-
-def fills(outcome):
-    return [
-        (f.side.value, f.quantity, f.price, (f.at - START) // MINUTE, f.leg)
-        for f in leg_fills(outcome.record.fills, outcome.record.decisions)
-    ]
-
-
-def outcomes(outcome):
-    return [d.outcome.value for d in outcome.record.decisions]
-
+from tests.engine.scripts import MINUTE, N, a_run, fills, outcomes, scripted
 
 FLAT = bars_of([100.0] * 12, spread=0.001)
 RISING = bars_of(np.arange(100.0, 112.0), spread=0.001)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -53,8 +54,13 @@ class Desk:
     def __init__(self, cash="100000", fee=0.001, slippage=0.0, **instrument):
         self.cash = Decimal(cash)
         instruments = {1: an_instrument(1, **instrument), 2: an_instrument(2, **instrument)}
+        self.held = defaultdict(Decimal)
         self.broker = PaperBroker(
-            instruments, Costs(fee, slippage), decimal_number, lambda: self.cash
+            instruments,
+            Costs(fee, slippage),
+            decimal_number,
+            lambda: self.cash,
+            lambda _, instrument_id: self.held[instrument_id],
         )
         self.told = []
 
@@ -62,6 +68,7 @@ class Desk:
         for order_id, event in told:
             if isinstance(event, Fill):
                 self.cash -= event.side.sign * event.quantity * event.price + event.fee
+                self.held[event.instrument_id] += event.side.sign * event.quantity
             self.told.append((order_id, event))
 
     def submit(self, *requests, at=START):

@@ -112,7 +112,7 @@ def test_a_buy_never_costs_more_than_the_cash(target, price, equity, cash, metho
         ({"fraction": "1.5"}, "fraction: '1.5' must be above 0 and at most 1"),
         ({"fraction": "much"}, "fraction: 'much' is not a number"),
         ({"fraction": "nan"}, "fraction: 'nan' must be above 0"),
-        ({"window": 1, "method": "volatility"}, "window: 1 bars; give 2 or more"),
+        ({"window": 1, "method": "volatility"}, "window: 1 bars; give 2 to 500"),
         ({"amount": 1}, "amount is no setting"),
     ],
 )

@@ -95,7 +95,7 @@ def test_a_window_of_the_newest_bars_says_what_the_whole_series_says(name):
 def test_a_live_window_takes_each_bar_once_and_keeps_what_is_needed():
     bars = a_market(400, 2)
     strategy = strategy_type("moving_average_cross")({}, {"main": Input("X1", "1m")})
-    window = Window(strategy, [a_bound_input()], {"main": bars[:390]})
+    window = Window(strategy, [a_bound_input()], {"main": bars[:390]}, needed_rows(strategy))
     assert window.add(bars.bar(390))
     assert not window.add(bars.bar(390))
     assert not window.add(bars.bar(200))
