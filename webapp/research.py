@@ -343,7 +343,7 @@ def _schemas() -> dict[str, fields.Schema]:
     """The schema of every type, read once a request."""
     if "strategy_schemas" not in g:
         found = db.session.execute(sa.select(StrategyTypeRow.name, StrategyTypeRow.schema))
-        g.strategy_schemas = dict(found.tuples().all())
+        g.strategy_schemas = dict(found.all())
     return cast("dict[str, fields.Schema]", g.strategy_schemas)
 
 

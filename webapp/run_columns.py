@@ -84,7 +84,7 @@ def columns(run_id: int, *names: str) -> dict[str, Column]:
     query = sa.select(RunSeriesRow.name, RunSeriesRow.data).where(
         RunSeriesRow.run_id == run_id, RunSeriesRow.name.in_(names)
     )
-    stored = dict(db.session.execute(query).tuples().all())
+    stored = dict(db.session.execute(query).all())
     return {name: _array(stored.get(name), _TYPES[name]) for name in names}
 
 

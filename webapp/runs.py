@@ -518,7 +518,7 @@ def _outcome_counts(run: RunRow) -> dict[str, int]:
         .where(RunDecisionRow.run_id == run.id)
         .group_by(RunDecisionRow.outcome)
     )
-    found = dict(db.session.execute(query).tuples().all())
+    found = dict(db.session.execute(query).all())
     return {name: found[name] for name in OUTCOMES if name in found}
 
 

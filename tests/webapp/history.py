@@ -81,7 +81,13 @@ def tiny_bars() -> list[NewBar]:
     start = datetime(2024, 3, 1, tzinfo=UTC)
     return [
         NewBar(
-            start + timedelta(minutes=m), start + timedelta(minutes=m + 1), "10", "11", "9.5", "10.5", "3"
+            start + timedelta(minutes=m),
+            start + timedelta(minutes=m + 1),
+            "10",
+            "11",
+            "9.5",
+            "10.5",
+            "3",
         )
         for m in minutes
     ]

@@ -44,7 +44,10 @@ def test_a_running_job_asks_again_and_shows_how_far_and_how_long(trader, rows):
 def test_a_job_that_is_over_asks_for_nothing_more(trader, rows, state):
     job = a_job(rows, state=state, finished_at=datetime.now(UTC))
     for path in (f"/jobs/{job.id}", f"/jobs/{job.id}/state"):
-        assert "hx-trigger" not in trader.get(path, headers=PARTIAL).text.split('id="job-state"')[1].split(">")[0]
+        assert (
+            "hx-trigger"
+            not in trader.get(path, headers=PARTIAL).text.split('id="job-state"')[1].split(">")[0]
+        )
 
 
 def test_an_unchanged_job_costs_nothing(trader, rows):
@@ -55,20 +58,37 @@ def test_an_unchanged_job_costs_nothing(trader, rows):
 
 
 def test_following_a_job_ends_at_what_it_made(trader, rows):
-    job = a_job(rows, state="done", result={"link": "/research/runs/7", "run_id": 7}, finished_at=datetime.now(UTC))
+    job = a_job(
+        rows,
+        state="done",
+        result={"link": "/research/runs/7", "run_id": 7},
+        finished_at=datetime.now(UTC),
+    )
     answer = trader.get(f"/jobs/{job.id}/state?follow=1", headers=PARTIAL)
     assert answer.headers["HX-Redirect"] == "/research/runs/7"
     assert "HX-Redirect" not in trader.get(f"/jobs/{job.id}/state", headers=PARTIAL).headers
 
 
 def test_a_link_that_leads_off_this_site_is_not_followed(trader, rows):
-    job = a_job(rows, state="done", result={"link": "https://elsewhere.example/"}, finished_at=datetime.now(UTC))
-    assert "HX-Redirect" not in trader.get(f"/jobs/{job.id}/state?follow=1", headers=PARTIAL).headers
+    job = a_job(
+        rows,
+        state="done",
+        result={"link": "https://elsewhere.example/"},
+        finished_at=datetime.now(UTC),
+    )
+    assert (
+        "HX-Redirect" not in trader.get(f"/jobs/{job.id}/state?follow=1", headers=PARTIAL).headers
+    )
     assert "elsewhere" not in trader.get(f"/jobs/{job.id}").text
 
 
 def test_a_refused_job_says_why_and_offers_its_form_again(trader, rows):
-    job = a_job(rows, state="failed", progress_text="Refused", error="short_window: 30 must be less than long_window 30")
+    job = a_job(
+        rows,
+        state="failed",
+        progress_text="Refused",
+        error="short_window: 30 must be less than long_window 30",
+    )
     page = trader.get(f"/jobs/{job.id}").text
     assert "must be less than long_window" in page
     assert f"/research/new?job={job.id}" in page
@@ -76,7 +96,12 @@ def test_a_refused_job_says_why_and_offers_its_form_again(trader, rows):
 
 
 def test_a_job_that_broke_shows_its_traceback(trader, rows):
-    job = a_job(rows, state="failed", progress_text="Failed: ZeroDivisionError", error="Traceback\n  <b>boom</b>")
+    job = a_job(
+        rows,
+        state="failed",
+        progress_text="Failed: ZeroDivisionError",
+        error="Traceback\n  <b>boom</b>",
+    )
     page = trader.get(f"/jobs/{job.id}").text
     assert "It broke" in page
     assert "&lt;b&gt;boom&lt;/b&gt;" in page
@@ -107,7 +132,13 @@ def test_a_viewer_sees_jobs_and_cannot_cancel_them(viewer, rows):
 def test_the_list_is_filtered_and_leaves_out_files_somebody_only_looked_at(trader, rows):
     a_job(rows, title="Alpha", state="failed")
     a_job(rows, title="Beta")
-    a_job(rows, title="Look at x.csv", kind="inspect", state="done", arguments={"path": "x.csv", "file_name": "x.csv"})
+    a_job(
+        rows,
+        title="Look at x.csv",
+        kind="inspect",
+        state="done",
+        arguments={"path": "x.csv", "file_name": "x.csv"},
+    )
     everything = trader.get("/jobs").text
     assert "Alpha" in everything
     assert "Beta" in everything
