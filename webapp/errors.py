@@ -32,8 +32,6 @@ _TITLES: Final = {
 }
 _MEANINGS: Final = {
     404: "The address is wrong, or what it showed has gone. Nothing about trading has changed.",
-    413: "Up to 256 MB can be sent through the browser, and nothing of this file was kept. Pack it with "
-    "gzip, cut it in two, or run `seraphim import FILE` on the machine itself.",
     405: "This address does not take that kind of request. Nothing about trading has changed.",
     413: f"The console takes files up to {UPLOAD_MEGABYTES} MB; this one is larger, so nothing was stored. "
     "Import it with `seraphim import` on the server, or split it.",
