@@ -278,7 +278,8 @@ class Engine:
             except FAILURES as error:  # a strategy that cannot start must not stop the others
                 self._failed(strategy_id, stopped_at_error(error))
                 return
-        await self._db(self._set_status, strategy_id, "running")
+            # Before it can decide: it may fail at its first moment, and that word must be the last.
+            await self._db(self._set_status, strategy_id, "running")
 
     def _load_run(self, strategy_id: int) -> StrategyRun:
         with self.db.connect() as connection:
