@@ -38,7 +38,7 @@ def settings(module_settings: Settings) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def console(module_settings: Settings) -> Iterator[Flask]:
+def module_app(module_settings: Settings) -> Iterator[Flask]:
     """The console a module's tests share. Tests want `app`."""
     made = create_app(module_settings)
     yield made
@@ -48,13 +48,13 @@ def console(module_settings: Settings) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def app(console: Flask, settings: Settings) -> Flask:
+def app(module_app: Flask, settings: Settings) -> Flask:
     """The console, its settings as they were at the start."""
-    console.testing = True
-    console.config["WTF_CSRF_ENABLED"] = False  # test_access.py turns it on again
-    console.config["COMMAND_WAIT_SECONDS"] = 0.05
-    console.config["MAX_CONTENT_LENGTH"] = UPLOAD_MEGABYTES * 1024**2
-    return console
+    module_app.testing = True
+    module_app.config["WTF_CSRF_ENABLED"] = False  # test_access.py turns it on again
+    module_app.config["COMMAND_WAIT_SECONDS"] = 0.05
+    module_app.config["MAX_CONTENT_LENGTH"] = UPLOAD_MEGABYTES * 1024**2
+    return module_app
 
 
 @pytest.fixture
