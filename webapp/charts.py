@@ -365,10 +365,11 @@ def candle_rows(shown: list[Candle]) -> list[list[float]]:
 
 
 def decimals(instrument: InstrumentRow, shown: list[Candle]) -> int:
-    if instrument.tick_size:
-        exponent = instrument.tick_size.normalize().as_tuple().exponent
-        return max(0, -exponent) if isinstance(exponent, int) else 2
-    return 2 if not shown or shown[-1].close >= 10 else 4
+    """Those of the tick; without one, as many as the last closes have, from 2 to 8."""
+    steps = [instrument.tick_size] if instrument.tick_size else [c.close for c in shown[-100:]]
+    exponents = [step.normalize().as_tuple().exponent for step in steps]
+    found = max((-e for e in exponents if isinstance(e, int)), default=2)
+    return max(0, found) if instrument.tick_size else min(max(2, found), 8)
 
 
 def sparks(instrument_ids: list[int], count: int = 60) -> dict[int, list[float]]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from shared.db.backtests import RunRow, RunSeriesRow
+from shared.db.backtests import RunRow, RunSeriesRow, RunTradeRow
 from webapp.charts import thinned
 from webapp.db import db
 
@@ -20,6 +20,7 @@ Column = npt.NDArray[Any]
 
 POINTS: Final = 2_000
 NANOSECONDS: Final = 1_000_000_000
+FEW_TRADES: Final = 5
 SPARK_BYTES: Final = 400_000
 """Larger columns are not opened for a sparkline in a list."""
 
@@ -168,6 +169,33 @@ def _year(year: int, returns: dict[int, float], largest: float) -> Year:
         level = min(4, int(abs(value) / largest * 4 + 0.999)) * (1 if value > 0 else -1)
         months.append(Month(value, level if abs(value) > 1e-9 else 0))
     return Year(year, months, grown - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Trades whose return lies in [low, high)."""
+
+    low: float
+    high: float
+    count: int
+
+
+def return_bins(run_id: int, wanted: int = 24) -> list[Bin]:
+    """How the trades of a run came out, in bins of one width with an edge at zero; empty under five trades."""
+    trades = sa.select(RunTradeRow.return_fraction).where(RunTradeRow.run_id == run_id)
+    returns = np.array(list(db.session.scalars(trades)), dtype=np.float64)
+    if len(returns) < FEW_TRADES:
+        return []
+    # One wild trade must not flatten all others: the outermost bins are open to the outside.
+    low, high = np.quantile(returns, (0.01, 0.99)).tolist()
+    width = (max(high, 0.0) - min(low, 0.0)) / wanted or 0.001
+    first, last = int(np.floor(min(low, 0.0) / width)), int(np.ceil(max(high, 0.0) / width))
+    places = np.clip(np.floor(returns / width).astype(int), first, max(first, last - 1))
+    counts = np.bincount(places - first, minlength=max(1, last - first))
+    return [
+        Bin((first + place) * width, (first + place + 1) * width, int(count))
+        for place, count in enumerate(counts.tolist())
+    ]
 
 
 def moment(seconds: float) -> datetime:

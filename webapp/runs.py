@@ -66,6 +66,7 @@ def page(run_id: int) -> str:
         tiles=tiles(run),
         metrics=run.metrics,
         years=run_columns.years(found),
+        bins=run_columns.return_bins(run.id),
         has_hold=bool(len(found.hold)),
         pictures=pictures,
         shown=_shown_picture(pictures),

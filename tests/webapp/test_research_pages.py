@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import math
 import re
 from uuid import uuid4
@@ -411,3 +412,14 @@ def test_a_viewer_reads_runs_and_asks_for_none(viewer, run):
 )
 def test_what_is_not_there_is_said(trader, stocks, path):
     assert trader.get(path).status_code == 404
+
+
+def test_returns_of_trades_fall_into_bins_with_an_edge_at_zero_and_none_is_lost(app, rows, run):
+    returns = rows.scalars(
+        sa.select(RunTradeRow.return_fraction).where(RunTradeRow.run_id == run.id)
+    ).all()
+    with app.test_request_context():
+        bins = run_columns.return_bins(run.id)
+    assert sum(b.count for b in bins) == len(returns)
+    assert sum(b.count for b in bins if b.low >= -1e-12) == sum(r >= 0 for r in returns)
+    assert all(a.high == pytest.approx(b.low) for a, b in itertools.pairwise(bins))
