@@ -99,7 +99,7 @@ def check_every_route_declares(app: Flask) -> None:
 def load_user(session_id: str) -> User | None:
     """The user of a session, unless deactivated or told to log in again."""
     number, _, version = session_id.partition(".")
-    if not (number.isdigit() and version.isdigit()):
+    if not (number.isdecimal() and version.isdecimal()):
         return None
     row = db.session.get(UserRow, int(number))
     if row is None or not row.is_active or row.session_version != int(version):

@@ -138,7 +138,7 @@ def read(
     for entry in fields.inputs_of(schema):
         key = series_key(entry["name"])
         entered[key] = form.get(key, "")
-        chosen = series.get(int(entered[key])) if entered[key].isdigit() else None
+        chosen = series.get(int(entered[key])) if entered[key].isdecimal() else None
         if chosen is None:
             problems[key] = "This series is not there: choose one of the list."
             continue

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 from flask import Flask, current_app, request
 from flask_wtf.csrf import CSRFError
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
@@ -43,6 +43,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(HTTPException, refused)
     for trouble in (OperationalError, InterfaceError, PoolTimeout):
         app.register_error_handler(trouble, database_away)
+    app.register_error_handler(DataError, impossible)
     app.register_error_handler(Exception, broken)
 
 
@@ -77,6 +78,13 @@ def database_away(error: Exception) -> Answer:
         "orders already at a venue stay there. This page comes back by itself.",
         retry=True,
     )
+
+
+def impossible(error: DataError) -> Answer:
+    """A value that no column holds, such as text with a NUL byte; no form of ours sends one."""
+    log.warning("request.impossible", path=request.path, error=str(error.orig))
+    db.session.remove()
+    return _answer(400, _TITLES[400], "A value of the request cannot be stored. Nothing was done.")
 
 
 def broken(error: Exception) -> Answer:

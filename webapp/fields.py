@@ -198,7 +198,7 @@ def read_sizing(form: Mapping[str, str]) -> Form:
     if method == "volatility":
         _share(values, entered, problems, "annual_volatility", most=1000)
         window = entered[SIZING + "window"]
-        if not window.isdigit() or not 2 <= int(window) <= 500:
+        if not window.isdecimal() or not 2 <= int(window) <= 500:
             problems[SIZING + "window"] = (
                 f"{window or 'nothing'} is not a count of bars from 2 to 500"
             )

@@ -195,7 +195,7 @@ def type_part() -> Response:
 def _kept_series() -> int | None:
     """The series chosen for the type before."""
     for name, value in request.args.items():
-        if name.startswith(fields.INPUT) and name.endswith(".series") and value.isdigit():
+        if name.startswith(fields.INPUT) and name.endswith(".series") and value.isdecimal():
             return int(value)
     return _first()
 

@@ -139,7 +139,7 @@ def read(form: Mapping[str, str], prefix: str = "rule.") -> PolicyForm:
         window = rule.window
         if window is not None:
             text = entered[f"{key}.window"] = form.get(f"{key}.window", "").strip()
-            if not text.isdigit() or not 2 <= int(text) <= 500:
+            if not text.isdecimal() or not 2 <= int(text) <= 500:
                 problems[f"{key}.window"] = (
                     f"{text or 'nothing'} is not a count of bars from 2 to 500"
                 )

@@ -218,7 +218,7 @@ def _asked_account() -> int | None:
     asked = request.form.get("account", "")
     if asked == "all":
         return None
-    if not asked.isdigit() or not any(a.id == int(asked) for a in accounts.accounts()):
+    if not asked.isdecimal() or not any(a.id == int(asked) for a in accounts.accounts()):
         abort(400, f"account: {asked or 'nothing'} is no account here. Load the page again.")
     return int(asked)
 

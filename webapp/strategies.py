@@ -419,11 +419,11 @@ def _read_inputs(type_: StrategyTypeRow, draft: Draft) -> dict[str, Any]:
             draft.inputs.get(f"{key}.instrument", ""),
             draft.inputs.get(f"{key}.interval", ""),
         )
-        if not instrument.isdigit():
+        if not instrument.isdecimal():
             draft.problems[f"{key}.instrument"] = "choose an instrument"
-        if not interval.isdigit():
+        if not interval.isdecimal():
             draft.problems[f"{key}.interval"] = "choose an interval"
-        if instrument.isdigit() and interval.isdigit():
+        if instrument.isdecimal() and interval.isdecimal():
             inputs[entry["name"]] = {
                 "instrument_id": int(instrument),
                 "interval": int(interval),
