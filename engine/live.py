@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -40,13 +40,14 @@ from engine.strategies.evaluation import Window, needed_rows
 from shared.domain.decisions import Decision, Outcome
 from shared.domain.instruments import Instrument
 from shared.domain.market import Bar, Closed, MarketEvent, Quote, Tick
+from shared.domain.orders import Leg
 
 log = structlog.get_logger()
 
 BASE_INTERVAL = 60
 _NEXT = timedelta(microseconds=1)
 SNAPSHOT_SECONDS = 5.0
-"""Machine time between equity snapshots, at the least."""
+"""Machine time between equity snapshots, but for the first of each market day."""
 
 
 @dataclass(slots=True)
@@ -100,6 +101,7 @@ class AccountLoop:
         self._builders: dict[tuple[int, int], BarBuilder] = {}
         self._arrived: list[Bar] = []
         self._snapshot_due = 0.0
+        self._snapshot_day: date | None = None
         self._heard_until = moment_at
         """Everything before this market time has been heard, as batches are heard whole."""
         self._on_failure = on_failure
@@ -221,9 +223,9 @@ class AccountLoop:
 
     def _snapshot(self, at: datetime) -> Snapshot | None:
         now = time.monotonic()
-        if now < self._snapshot_due and at.time().isoformat() != "00:00:00":
+        if now < self._snapshot_due and at.date() == self._snapshot_day:
             return None
-        self._snapshot_due = now + SNAPSHOT_SECONDS
+        self._snapshot_due, self._snapshot_day = now + SNAPSHOT_SECONDS, at.date()
         portfolio = self.core.portfolio
         holdings = []
         for instrument_id, instrument in sorted(self.instruments.items()):
@@ -374,6 +376,14 @@ class AccountLoop:
         cancels = [action for owner in sorted(owners) for action in self.core.cancel_entries(owner)]
         await self.turn(cancels, self.market_time())
         return len(cancels)
+
+    def working_entries(self) -> list[UUID]:
+        """Entries that have not ended, those of decisions still to be released included."""
+        return [
+            order.request.client_order_id
+            for order in self.core.orders.values()
+            if order.request.leg is Leg.ENTRY and not order.is_done
+        ]
 
     def market_time(self) -> datetime:
         """Market time as far as it was heard. A clock may be far ahead of a feed that lags."""
