@@ -235,7 +235,7 @@ class Engine:
         async with loop.turn_lock:
             await loop.turn(unsent(loop), loop.moment_at)
         for strategy_id in loop.live:
-            await self._db(self._set_status, strategy_id, "running")
+            await self._db(self._set_running, strategy_id)
         self._tasks.create_task(self._play(loop))
         log.info("account.open", account=account_id, moment=loop.moment_at.isoformat())
 
@@ -270,6 +270,9 @@ class Engine:
 
     async def _start(self, loop: AccountLoop, strategy_id: int) -> None:
         async with loop.turn_lock:
+            # Before it can decide: it may fail at its first moment, and that word must be the last.
+            if not await self._db(self._set_running, strategy_id):
+                return
             try:
                 run = await self._db(self._load_run, strategy_id)
                 loop.start(run)
@@ -278,18 +281,20 @@ class Engine:
             except FAILURES as error:  # a strategy that cannot start must not stop the others
                 self._failed(strategy_id, stopped_at_error(error))
                 return
-            # Before it can decide: it may fail at its first moment, and that word must be the last.
-            await self._db(self._set_status, strategy_id, "running")
 
     def _load_run(self, strategy_id: int) -> StrategyRun:
         with self.db.connect() as connection:
             return self.assembly.run(connection, strategy_id)
 
-    def _set_status(self, strategy_id: int, status: str) -> None:
+    def _set_running(self, strategy_id: int) -> bool:
+        """False when it is not wanted any more: it failed, or was stopped, since somebody looked."""
         with self.db.begin() as connection:
-            connection.execute(
-                sa.update(StrategyRow).where(StrategyRow.id == strategy_id).values(status=status)
+            wanted = connection.execute(
+                sa.update(StrategyRow)
+                .where(StrategyRow.id == strategy_id, StrategyRow.desired == "running")
+                .values(status="running")
             )
+        return wanted.rowcount == 1
 
     def _set_stopped(self, strategy_id: int) -> None:
         """A strategy that failed or is quarantined stays that: somebody has to look at it."""
