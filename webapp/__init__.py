@@ -90,6 +90,7 @@ def _teach_templates(app: Flask) -> None:
         formats.signed_percent, formats.change, formats.change_percent, formats.age, formats.local,
         formats.duration, formats.direction, formats.words, formats.utc_text, formats.instant,
         formats.in_unit,
+        formats.prose,
     )  # fmt: skip
     for function in filters:
         app.add_template_filter(function)

@@ -69,6 +69,10 @@ class Market:
     rows: list[Listed]
     version: str
 
+    @property
+    def is_quoted(self) -> bool:
+        return any(row.is_live for row in self.rows)
+
 
 @bp.get("/")
 @auth.viewer

@@ -219,8 +219,8 @@ class Draft:
 
     def against(self, row: CommandRow) -> Draft:
         """The same draft with the engine's objection beside the field it names."""
-        text = commands.text_of(row)
         named = str((row.result or {}).get("field", ""))
+        text = commands.text_of(row).removeprefix(f"{named}: ")
         key = _field_key(named, self)
         problems = {**self.problems, key: text} if key else self.problems
         parameters, sizing = self.parameters, self.sizing

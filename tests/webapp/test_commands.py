@@ -185,7 +185,7 @@ def test_what_the_engine_denies_is_said_beside_the_field_and_what_was_typed_is_k
     with an_engine_that_answers(settings, "denied", **denied):
         answer = trader.post("/strategies/new", data=a_form(world, name="My own name"))
     assert answer.status_code == 409
-    assert 'id="f-p.window-error" role="alert">window: 14 must be at least 20' in answer.text
+    assert 'id="f-p.window-error" role="alert">14 must be at least 20' in answer.text
     assert 'value="My own name"' in answer.text
 
 

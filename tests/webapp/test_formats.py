@@ -129,3 +129,10 @@ def test_one_thing_is_not_called_many():
     assert formats.plural(1, "order") == "1 order"
     assert formats.plural(0, "order") == "0 orders"
     assert formats.plural(2, "process", "processes") == "2 processes"
+
+
+def test_names_in_backticks_are_set_as_code_and_everything_else_is_escaped():
+    assert formats.prose("under `buy_below` & <so on>") == (
+        "under <code>buy_below</code> &amp; &lt;so on&gt;"
+    )
+    assert formats.prose("one ` alone") == "one ` alone"
