@@ -113,14 +113,15 @@ class Engine:
         journal = Journal(self.db, self.group, self.token)
         self.assembly = Assembly(self.db, journal, self._journal_thread, self._failed)
         self._journal = journal
-        watchdog = Watchdog(self._in_hand, self._quarantine, self.stall_seconds)
+        watchdog = Watchdog(self._in_hand, self._opening, self._quarantine, self.stall_seconds)
         code = EXIT_FAILED
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                await self._converge()
+                # First of all: an account trades as soon as it is open, before the others are.
                 watchdog.start()
                 tasks.create_task(watchdog.pat())
+                await self._converge()
                 tasks.create_task(self._keep_lease())
                 tasks.create_task(self._beat())
                 tasks.create_task(self._watch_strategies())
@@ -355,6 +356,9 @@ class Engine:
 
     def _in_hand(self) -> int | None:
         return next((o.core.deciding for o in list(self.loops.values()) if o.core.deciding), None)
+
+    def _opening(self) -> int | None:
+        return self.assembly.opening.core.deciding if self.assembly.opening else None
 
     def _quarantine(self, strategy_id: int) -> None:
         text = "its code did not return within 10 s and stalled the engine"

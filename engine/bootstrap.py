@@ -286,6 +286,8 @@ class Assembly:
         self._journal = journal
         self._thread = thread
         self._on_failure = on_failure
+        self.opening: AccountLoop | None = None
+        """The account whose strategies start again now, in a thread the loop does not wait for."""
 
     def account(self, account_id: int) -> AccountLoop:
         """The account as its rows say it stands. Its working orders are with the broker again."""
@@ -328,8 +330,10 @@ class Assembly:
                 StrategyRow.desired == "running",
                 StrategyRow.deleted_at.is_(None),
             )
+            self.opening = loop
             for strategy_id in connection.scalars(query.order_by(StrategyRow.id)).all():
                 self._start_again(connection, loop, strategy_id)
+            self.opening = None
         return loop
 
     def _feed(

@@ -18,16 +18,19 @@ EXIT_STALLED: Final = 70
 
 
 class Watchdog(threading.Thread):
-    """`in_hand()` names the strategy whose code runs now; `quarantine(id)` keeps it from starting again."""
+    """`in_hand()` names the strategy whose code the loop runs now, `opening()` the one that starts again
+    beside it; `quarantine(id)` keeps it from starting again."""
 
     def __init__(
         self,
         in_hand: Callable[[], int | None],
+        opening: Callable[[], int | None],
         quarantine: Callable[[int], None],
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         super().__init__(name="watchdog", daemon=True)
         self._in_hand = in_hand
+        self._opening = opening
         self._quarantine = quarantine
         self._stall = stall_seconds
         self._beat = time.monotonic()
@@ -43,10 +46,15 @@ class Watchdog(threading.Thread):
         self._ended.set()
 
     def run(self) -> None:
+        opening, since = None, time.monotonic()
         while not self._ended.wait(self._stall / 10):
-            if time.monotonic() - self._beat < self._stall:
+            now = time.monotonic()
+            if (found := self._opening()) != opening:
+                opening, since = found, now
+            loop_stalls = now - self._beat >= self._stall
+            if not loop_stalls and (opening is None or now - since < self._stall):
                 continue
-            strategy_id = self._in_hand()
+            strategy_id = self._in_hand() if loop_stalls else opening
             log.critical("engine.stalled", seconds=self._stall, strategy=strategy_id)
             try:
                 if strategy_id is not None:

@@ -218,6 +218,28 @@ def test_a_strategy_that_never_returns_at_its_start_is_quarantined(installation)
     assert statuses(installation)["loops_at_start"][0] == "quarantined"
 
 
+def test_a_strategy_that_never_returns_when_it_starts_again_is_quarantined(installation):
+    text = source("loops_later", SCALARS.format(body="return None"))
+    write(installation, "loops_later", text)
+    installation.prepare()
+    create(installation, "moving_average_cross", "witness", short_window=1, long_window=2)
+    create(installation, "loops_later")
+    loop = (
+        "    def features(self, bars):\n        while len(bars['main']): pass\n        return {}\n"
+    )
+    with installation.db.begin() as connection:  # the same code, in a world where it never returns
+        connection.execute(
+            sa.text("UPDATE strategy_code SET source = :source WHERE file_name = 'loops_later.py'"),
+            {"source": text + loop},
+        )
+    engine = installation.start(stall=1.5)
+    assert engine.wait(90) == 70
+    assert statuses(installation)["loops_later"][0] == "quarantined"
+    engine = installation.start(stall=1.5)
+    installation.wait_until_trading(engine)
+    assert statuses(installation)["witness"][0] == "running"
+
+
 def catalogue(installation, name):
     query = sa.select(StrategyTypeRow.__table__).where(StrategyTypeRow.name == name)
     return next(iter(installation.rows(query)), None)
