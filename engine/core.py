@@ -402,16 +402,21 @@ class TradingCore:
         """The release said no: forget the intents, stand where we stood."""
         for request in decision.requests:
             self.orders.pop(request.client_order_id, None)
-        run = self.runs.get(decision.strategy_id)
-        stood = self._stood.pop(decision.id, None)
-        if run is not None and stood is not None:
-            now = run.standings[decision.instrument_id]
-            # A refused time exit is due again at every moment from now on.
-            time_exit = now.age if decision.kind == "time_exit" else stood.time_exit
-            run.standings[decision.instrument_id] = replace(
-                stood, asked=now.asked, age=now.age, time_exit=time_exit
-            )
+        stood = self.stood_before(decision)
+        self._stood.pop(decision.id, None)
+        if stood is not None:
+            self.runs[decision.strategy_id].standings[decision.instrument_id] = stood
         return replace(decision, outcome=Outcome.REFUSED, reason=reason, requests=())
+
+    def stood_before(self, decision: Decision) -> Standing | None:
+        """Where the strategy stands if this decision is refused."""
+        run, stood = self.runs.get(decision.strategy_id), self._stood.get(decision.id)
+        if run is None or stood is None:
+            return None
+        now = run.standings[decision.instrument_id]
+        # A refused time exit is due again at every moment from now on.
+        time_exit = now.age if decision.kind == "time_exit" else stood.time_exit
+        return replace(stood, asked=now.asked, age=now.age, time_exit=time_exit)
 
     def submitted(self, request: OrderRequest, at: datetime) -> list[Action]:
         """The adapter is about to have it. A leg that waits for its parent stays at our side: `Held` says so."""

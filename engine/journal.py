@@ -97,6 +97,8 @@ class Batch:
     peak: Decimal | None = None
     snapshot: Snapshot | None = None
     states: dict[int, dict[str, Any]] = field(default_factory=dict)
+    stood: dict[UUID, dict[str, Any]] = field(default_factory=dict)
+    """Standings to keep in place of those in `states` when a decision is refused."""
     positions: list[tuple[int, int, Position]] = field(default_factory=list)
 
     @property
@@ -174,9 +176,18 @@ class Journal:
         refused = self._decisions(connection, batch)
         self._order_events(connection, batch)
         self._books(connection, batch)
+        self._stand_again(batch, refused)
         self._moment(connection, batch)
         self._told(connection, batch, refused)
         return refused
+
+    @staticmethod
+    def _stand_again(batch: Batch, refused: Mapping[UUID, str]) -> None:
+        """A refusal and where it leaves the strategy are one commit. Newest first: the oldest counts."""
+        for decision in reversed(batch.decisions):
+            if decision.id in refused and decision.id in batch.stood:
+                standings = batch.states[decision.strategy_id]["standings"]
+                standings[str(decision.instrument_id)] = batch.stood[decision.id]
 
     # Decisions and intents ----------------------------------------------------------------
 

@@ -261,21 +261,17 @@ class AccountLoop:
             if batch.is_empty:
                 return ended
             refused = await self._commit(batch)
-            unstood: set[int] = set()
             # Newest first: each stands again where it stood before, the first of a moment last.
             for decision in reversed(batch.decisions):
                 why = refused.get(decision.id)
                 if why and decision.outcome is Outcome.ORDERED:
                     ended.append(self.core.refused(decision, why))
-                    unstood.add(decision.strategy_id)
             for decision in batch.decisions:
                 if decision.id not in refused:
                     ended.append(decision)
                     if decision.outcome is Outcome.ORDERED:
                         left.extend(self.core.released(decision))
             batch = self._batch(at)
-            for strategy_id in unstood & self.core.runs.keys():
-                batch.states[strategy_id] = self.core.runs[strategy_id].state()
 
     def _carry_out(self, left: deque[Action], at: datetime, batch: Batch) -> None:
         """Everything that needs no commit of its own; decisions wait in the batch for theirs."""
@@ -319,6 +315,9 @@ class AccountLoop:
         for strategy_id in touched:
             if (run := self.core.runs.get(strategy_id)) is not None:
                 batch.states[strategy_id] = run.state()
+        for decision in batch.decisions:
+            if (stood := self.core.stood_before(decision)) is not None:
+                batch.stood[decision.id] = stood.as_json()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._journal.commit, batch)
 
