@@ -23,6 +23,7 @@ from shared.db.trading import (
 )
 from webapp import accounts, auth
 from webapp.db import db
+from webapp.formats import seconds
 from webapp.partials import partial
 
 bp = Blueprint("charts", __name__, url_prefix="/charts")
@@ -287,7 +288,7 @@ def candles_table(instrument_id: int) -> Response:
 
 def _asked_candles(instrument: InstrumentRow) -> list[Candle]:
     interval = request.args.get("interval", 60, type=int)
-    before = request.args.get("before", type=float)
+    before = request.args.get("before", type=seconds)
     if interval < 1:
         abort(400, "interval: seconds, 1 or more")
     series = best_series(instrument.id, interval)

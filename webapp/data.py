@@ -32,6 +32,7 @@ from shared.jobs import ImportRequest, InspectRequest, SampleDataRequest
 from webapp import auth, charts, series, uploads, workers
 from webapp.coverage import coverage
 from webapp.db import db
+from webapp.formats import seconds
 from webapp.partials import is_current, partial, stamp, unchanged
 
 bp = Blueprint("data", __name__, url_prefix="/data")
@@ -215,7 +216,7 @@ def _asked_candles(found: series.Stored) -> tuple[int, list[charts.Candle]]:
     interval = request.args.get("interval", own, type=int)
     if interval < own or interval % own:
         abort(400, f"interval {interval}: use a multiple of {own} seconds")
-    before = request.args.get("before", type=float)
+    before = request.args.get("before", type=seconds)
     limit = min(request.args.get("limit", CANDLES, type=int), MOST_CANDLES)
     end = datetime.fromtimestamp(before, UTC) if before else None
     return interval, charts.candles(found.row, interval, end, limit=max(1, limit))

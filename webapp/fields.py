@@ -33,6 +33,9 @@ BOUNDS: Final = (
     ("gt", operator.gt, "more than"),
     ("lt", operator.lt, "less than"),
 )
+LARGEST: Final = Decimal(10) ** 15
+"""No amount or quantity is larger; one that is has a slipped key in it."""
+
 SINGLE_INPUT: Final[Schema] = ({"name": "main", "type": "input", "trades": True, "help": ""},)
 
 
@@ -157,6 +160,8 @@ def amount(form: Mapping[str, str], key: str, what: str) -> tuple[Decimal | None
         return None, f"{text or 'nothing'} is not an amount: enter {what}"
     if number <= 0:
         return None, f"{text} is not above 0: enter {what}"
+    if number > LARGEST:
+        return None, f"{text} is more than anybody has: enter {what}"
     return number, ""
 
 

@@ -24,6 +24,8 @@ DOWN: Final = "▼"
 _PLAIN: Final = 8
 """Decimals a quantity may show; what is smaller than that is dust."""
 
+_LONGEST: Final = Decimal(10) ** 20
+
 
 def decimal(value: Number | str | None) -> Decimal | None:
     """The value as Decimal; None for None, for "" and for what is not a finite number."""
@@ -36,8 +38,18 @@ def decimal(value: Number | str | None) -> Decimal | None:
     return number if number.is_finite() else None
 
 
+def seconds(text: str) -> float:
+    """A moment as URLs have it, in seconds since 1970; ValueError for one that no date can be of."""
+    number = float(text)
+    if not -6e10 < number < 2.5e11:  # also refuses nan
+        raise ValueError(f"{text} is no moment")
+    return number
+
+
 def grouped(value: Decimal, decimals: int) -> str:
-    """Thousands apart and a real minus sign; a zero has no sign."""
+    """Thousands apart and a real minus sign; a zero has no sign. Beyond 20 digits: 1.00e+300."""
+    if abs(value) >= _LONGEST:
+        return f"{value:.2e}".replace("-", MINUS)
     rounded = round(value, decimals)
     text = f"{abs(rounded):,.{decimals}f}".replace(",", GAP)
     return f"{MINUS}{text}" if rounded < 0 else text

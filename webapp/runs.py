@@ -30,6 +30,7 @@ from webapp.formats import (
     percent,
     plural,
     quantity,
+    seconds,
     signed,
     signed_percent,
 )
@@ -75,7 +76,7 @@ def page(run_id: int) -> str:
         currency=_asset(run),
         splits=_splits(run, pictures),
         speed=run.bars / run.elapsed_seconds if run.elapsed_seconds > 0 else None,
-        at=request.args.get("at", type=float),
+        at=request.args.get("at", type=seconds),
         **table(run),
     )
 
@@ -370,7 +371,7 @@ def candles(run_id: int, key: str) -> ResponseReturnValue:
 
 def _end_of_window(run: RunRow, picture: Picture) -> datetime:
     """Candles are read backwards from here."""
-    asked = {name: request.args.get(name, type=float) for name in ("before", "after", "around")}
+    asked = {name: request.args.get(name, type=seconds) for name in ("before", "after", "around")}
     if asked["before"] is not None:
         return run_columns.moment(asked["before"])
     if asked["after"] is not None:
