@@ -17,6 +17,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from shared.db.console import AuditRow, UserRow
 from webapp.db import db
 from webapp.partials import is_partial, sent_to
+from webapp.paths import open_page
 
 ANYONE: Final = "anyone"
 ROLES: Final = ("viewer", "trader", "admin")
@@ -129,7 +130,7 @@ def check_role() -> AnyResponse | None:
 def to_login() -> AnyResponse:
     """The log-in page, and afterwards back to where they were going."""
     if is_partial():
-        return sent_to(url_for("login.page"), status=401)
+        return sent_to(url_for("login.page", next=open_page()), status=401)
     going = request.full_path.rstrip("?") if request.method == "GET" else None
     return redirect(url_for("login.page", next=going if going != "/" else None))
 

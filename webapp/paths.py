@@ -29,6 +29,13 @@ def back_to(otherwise: str) -> str:
     return path if is_ours(path) else otherwise
 
 
+def open_page() -> str | None:
+    """The page that htmx asks from; None for the first page, or when it does not say."""
+    there = urlsplit(request.headers.get("HX-Current-URL", ""))
+    path = there.path + (f"?{there.query}" if there.query else "")
+    return path if path != "/" and is_ours(path) else None
+
+
 def next_page(otherwise: str) -> str:
     """`?next=` or the form's `next`, when it is ours."""
     wanted = request.values.get("next", "")

@@ -334,6 +334,34 @@ def buttons_that_act(console):
     )
 
 
+def test_a_session_that_ends_under_an_open_page_leads_back_to_that_page(
+    console, password, installation
+):
+    console.open("/books/fills")
+    console.page.context.clear_cookies()
+    console.page.wait_for_url(re.compile("/login"))
+    console.page.get_by_label("User name").fill("admin")
+    console.page.get_by_label("Password").fill(password)
+    console.page.get_by_role("button", name="Log in").click()
+    console.page.wait_for_url(f"{installation.url}/books/fills")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/strategies/preview?allocation=1e300",
+        "/strategies/9999999999999999999999",
+        "/research/runs/1/candles/main.json?before=nan",
+        "/data/1/candles.json?before=1e300",
+        "/data/1/candles.json?interval=0",
+        "/books/orders?before=%00",
+        "/research?sort=%3Cscript%3E&symbol=%22",
+    ],
+)
+def test_an_address_nobody_would_type_is_answered(console, path):
+    assert console.page.request.get(path).status < 500
+
+
 def test_after_ctrl_c_and_a_new_start_the_same_person_finds_the_same_books_and_trading_goes_on(
     console, installation, password, open_console
 ):
