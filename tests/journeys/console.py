@@ -68,6 +68,14 @@ class Console:
             self.page.reload()
         return found
 
+    def lose_session(self) -> None:
+        """Until the open page has noticed; an answer under way may bring the cookie back once."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while "/login" not in self.page.url:
+            assert time.monotonic() < deadline, f"still on {self.page.url}"
+            self.page.context.clear_cookies()
+            self.page.wait_for_timeout(500)
+
     def create_strategy(self, type_: str, name: str) -> None:
         """With the form's own values, started at once."""
         self.open(f"/strategies/new?type={type_}")

@@ -338,8 +338,7 @@ def test_a_session_that_ends_under_an_open_page_leads_back_to_that_page(
     console, password, installation
 ):
     console.open("/books/fills")
-    console.page.context.clear_cookies()
-    console.page.wait_for_url(re.compile("/login"))
+    console.lose_session()
     console.page.get_by_label("User name").fill("admin")
     console.page.get_by_label("Password").fill(password)
     console.page.get_by_role("button", name="Log in").click()
