@@ -393,6 +393,8 @@ class Engine:
             await self._resume_stops()
             for row in await self._db(self._asked):
                 await self._execute(row)
+                if row.kind == StopStrategy.__name__:  # before a start that may come right after
+                    await self._converge()
             await self._converge()
             await self._redis(self._wait_for_command)
 

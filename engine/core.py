@@ -36,6 +36,7 @@ from shared.domain.orders import (
     Order,
     OrderEvent,
     OrderRequest,
+    OrderState,
     Side,
     Submitted,
     advance,
@@ -254,10 +255,17 @@ class TradingCore:
             standing.time_exit = time_exit_of(signal.exits)
             for request in requests:
                 self.orders[request.client_order_id] = Order(request)
-        elif outcome is Outcome.NOTHING and sized.is_met:
+        elif outcome is Outcome.NOTHING and sized.is_met and not self._leaves_now(run, bound):
             # It holds what it wants; what still works would take it away from there.
             standing.target = target
             actions.extend(self._cancels(run.id, bound.instrument_id))
+
+    def _leaves_now(self, run: StrategyRun, bound: BoundInput) -> bool:
+        """Whether this very moment decided a time exit, which is not with the broker yet."""
+        return any(
+            order.state is OrderState.NEW and not order.request.leg.is_protective
+            for order in self._open_orders(run.id, bound.instrument_id)
+        )
 
     def _intents(
         self, origin: Origin, run: StrategyRun, bound: BoundInput, signal: Signal, sized: Sized

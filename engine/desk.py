@@ -373,11 +373,15 @@ class Desk:
 
 
 def _asking_anew(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A strategy started by hand acts on what it wants now, even if it wanted that before."""
+    """A strategy started by hand acts on what it wants now, even if it wanted that before.
+
+    A wish to be flattened that is still there came before this start, and goes with it.
+    """
     standings = {
         key: {**standing, "asked": None} for key, standing in state.get("standings", {}).items()
     }
-    return {**state, "standings": standings} if standings else dict(state)
+    kept = {key: value for key, value in state.items() if key != "flatten"}
+    return {**kept, "standings": standings} if standings else kept
 
 
 def _check_interval(
