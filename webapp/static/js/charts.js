@@ -178,6 +178,13 @@
       zoomed = false;
     }
 
+    // a line that has not moved yet stands in the middle, not between nothing and twice itself
+    function around(self, min, max) {
+      if (min !== max || min === null) return uPlot.rangeNum(min ?? 0, max ?? 1, 0.1, true);
+      const room = Math.max(1, Math.abs(min) * 0.001);
+      return [min - room, max + room];
+    }
+
     function build() {
       for (const plot of plots) plot.destroy();
       plots = [];
@@ -200,8 +207,8 @@
       if (data.benchmark) series.push({ stroke: token("muted"), width: 1.2, dash: [4, 4], points: { show: false } });
       const wide = 66;
       const upper = {
-        width, height: height - below, legend: { show: false }, cursor, plugins: [wheel], padding: [8, 8, 0, 0],
-        scales: { x: { time: true } },
+        width, height: height - below, legend: { show: false }, cursor, plugins: [wheel], padding: [8, 8, 8, 0],
+        scales: { x: { time: true }, y: { range: around } },
         axes: [axis({ show: false }), axis({ size: wide, values: (self, splits) => splits.map((s) => grouped(s, decimals)) })],
         series,
         hooks: { setCursor: [(plot) => tell(plot.cursor.idx)] },
