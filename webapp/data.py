@@ -28,7 +28,7 @@ from shared.db.backtests import JobRow
 from shared.db.market import BarRow, ImportRow, InstrumentRow, SeriesRow
 from shared.domain.instruments import DAYS_PER_YEAR
 from shared.domain.market import interval_seconds, interval_text
-from shared.jobs import ImportRequest, InspectRequest, SampleDataRequest
+from shared.jobs import ImportRequest, InspectRequest
 from webapp import auth, charts, series, uploads, workers
 from webapp.coverage import coverage
 from webapp.db import db
@@ -149,7 +149,7 @@ def newest_imports(series_id: int | None = None, limit: int = 8) -> list[Importe
 @auth.trader
 def load_sample() -> AnyResponse:
     """The stock history that ships with the installation."""
-    return workers.next_page(workers.ask_and_wait(SampleDataRequest(), "Load sample data"))
+    return workers.next_page(workers.wait_for(workers.ask_for_sample_data()))
 
 
 # --- one series -------------------------------------------------------------------------------------

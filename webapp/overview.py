@@ -10,10 +10,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
-from flask_login import current_user
 from werkzeug.wrappers import Response as AnyResponse
 
-from shared import queueing
 from shared.db.backtests import JobRow, RunRow
 from shared.db.market import InstrumentRow
 from shared.db.trading import (
@@ -23,9 +21,8 @@ from shared.db.trading import (
     StrategyRow,
     StrategyTypeRow,
 )
-from shared.jobs import SampleDataRequest
 from shared.messages import CreateStrategy
-from webapp import accounts, auth, charts, commands, frame, happenings, live, risk_policy
+from webapp import accounts, auth, charts, commands, frame, happenings, live, risk_policy, workers
 from webapp.db import db
 from webapp.formats import percent, plural, signed
 from webapp.paging import Slice, sliced
@@ -325,16 +322,7 @@ def _first_allocation(account: AccountRow) -> str:
 @auth.trader
 def load_sample_data() -> AnyResponse:
     """Ask a worker for the stock history that ships with the installation."""
-    queueing.ask(
-        db.session,
-        live.client(),
-        SampleDataRequest(),
-        title="Load sample data",
-        actor=current_user.username,
-        request_key=f"sample_data:{request.form.get(commands.TOKEN, '')}",
-    )
-    auth.audit("job.sample_data")
-    db.session.commit()
+    workers.ask_for_sample_data()
     flash("A worker loads the sample data; this takes a few seconds.")
     return redirect(url_for("overview.page"), code=303)
 

@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from shared import queueing
 from shared.db.backtests import JobRow
-from shared.jobs import JobRequest, encode, kind_of
+from shared.jobs import JobRequest, SampleDataRequest, encode, kind_of
 from webapp import auth, live
 from webapp.commands import TOKEN
 from webapp.db import db
@@ -62,13 +62,23 @@ def ask(wanted: JobRequest, title: str) -> JobRow:
 
 def ask_and_wait(wanted: JobRequest, title: str) -> JobRow:
     """Ask, and give a worker a moment: most backtests of daily bars end inside it."""
-    row = ask(wanted, title)
+    return wait_for(ask(wanted, title))
+
+
+def wait_for(row: JobRow) -> JobRow:
+    """The job as it stands after a moment."""
     until = time.monotonic() + current_app.config.get("JOB_WAIT_SECONDS", WAIT_SECONDS)
     while row.state not in OVER and time.monotonic() < until:
         time.sleep(0.04)
         db.session.rollback()
         db.session.refresh(row)
     return row
+
+
+def ask_for_sample_data() -> JobRow:
+    """The job that loads the sample data: the one under way, if another tab asked already."""
+    under_way = unfinished("sample_data")
+    return under_way[0] if under_way else ask(SampleDataRequest(), "Load sample data")
 
 
 def next_page(row: JobRow) -> AnyResponse:

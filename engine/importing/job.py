@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ READING_SHARE = 0.5
 
 VENUE = "replay"
 SOURCE = "import"
+_SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9._/:^=+-]{0,39}")
 
 
 def inspect(request: InspectRequest, work: Work) -> dict[str, Any]:
@@ -63,6 +65,10 @@ def uploaded(home: Path, name: str) -> Path:
 def _wanted(request: ImportRequest) -> Series:
     if not request.symbol.strip():
         raise ValueError("the symbol is missing: what are these the prices of?")
+    if not _SYMBOL.fullmatch(request.symbol):
+        raise ValueError(
+            f"symbol {request.symbol!r}: use up to 40 letters, digits and . _ / : ^ = + -, such as BRK.B"
+        )
     if request.calendar not in DAYS_PER_YEAR:
         raise ValueError(f"calendar {request.calendar!r} is none of {', '.join(DAYS_PER_YEAR)}")
     return Series(

@@ -163,6 +163,7 @@ def test_an_import_cancelled_on_the_way_stores_nothing(sessions, settings):
     ("changed", "said"),
     [
         ({"symbol": " "}, "the symbol is missing"),
+        ({"symbol": "<b>X</b>"}, "symbol '<b>X</b>': use up to 40 letters"),
         ({"interval": "1x"}, "write a number and a unit"),
         ({"calendar": "LSE"}, "calendar 'LSE' is none of"),
         ({"timezone": "Mars/Base"}, "'Mars/Base' is no time zone"),
