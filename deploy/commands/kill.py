@@ -30,6 +30,9 @@ WAIT_SECONDS = 20
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--flatten", action="store_true", help="also close every position")
     parser.add_argument("--reason", default="seraphim kill", help="kept with the halt")
+    parser.add_argument(
+        "--wait", type=float, default=WAIT_SECONDS, help="seconds for the engine's report"
+    )
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
@@ -40,7 +43,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             command_id = _halt(engine, settings.engine_group, args)
             print("1. block: no order is released any more, by any engine")
             _wake(ready.redis_url or "", command_id)
-            return _follow(engine, command_id)
+            return _follow(engine, command_id, args.wait)
         finally:
             engine.dispose()
 
@@ -76,8 +79,8 @@ def _wake(redis_url: str, command_id: UUID) -> None:
         pass  # the engine looks at the rows every second
 
 
-def _follow(engine: sa.Engine, command_id: UUID) -> int:
-    deadline = time.monotonic() + WAIT_SECONDS
+def _follow(engine: sa.Engine, command_id: UUID, seconds: float) -> int:
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with engine.connect() as connection:
             row = connection.execute(

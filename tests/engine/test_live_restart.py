@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -12,11 +13,12 @@ import sqlalchemy as sa
 
 from engine import lease
 from engine.bootstrap import Assembly
-from engine.journal import Journal
+from engine.journal import Batch, Journal
 from engine.matching import Level
-from shared.db.trading import AccountRow
-from shared.domain.orders import OrderType, Side
+from shared.db.trading import AccountRow, FillRow
+from shared.domain.orders import Acknowledged, Leg, OrderType, Side, Submitted
 from shared.messages import CreateStrategy
+from tests.engine.test_journal import a_decision, a_request, moves
 from tests.prove.agreement import bars_that_are_not_the_market
 from tests.prove.installation import Installation
 
@@ -103,3 +105,25 @@ def test_a_trailing_stop_stands_exactly_where_it_stood(side, trail):
         again = Level(OrderType.TRAILING_STOP, side, **trail)
         again.best = again.best_behind(kept)
         assert again.stop_level() == kept
+
+
+def test_an_order_is_not_matched_against_prices_from_before_it_worked(installation):
+    """A restart hears the prices since the last moment again; a stop that began to work later must not."""
+    a_strategy(installation, 60)
+    moment = installation.market_time()
+    began = moment + timedelta(seconds=30)
+    request = a_request(
+        leg=Leg.STOP_LOSS, side=Side.SELL, type=OrderType.STOP, stop_price=1e9, decided_at=moment
+    )
+    with_decision = replace(a_decision(request), decided_at=moment)
+    journal = Journal(installation.db, "main", lease.try_acquire(installation.db, "main"))
+    journal.commit(Batch(1, "simulated", moment, decisions=[with_decision]))
+    heard = moves(request, Submitted(moment), Acknowledged(began))
+    journal.commit(Batch(1, "simulated", began, moves=heard))
+
+    async def play(assembly, loop, until):
+        await until(2)
+
+    asyncio.run(trading(installation, play))
+    [fill] = installation.rows(sa.select(FillRow.filled_at))
+    assert fill.filled_at > began

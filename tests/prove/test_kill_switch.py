@@ -159,7 +159,7 @@ def test_seraphim_kill_stops_a_running_engine_and_reports_each_step(installation
 def test_seraphim_kill_without_an_engine_halts_the_next_one(installation, trading):
     trading.kill()
     before = len(ordered(installation))
-    done = kill(installation)
+    done = kill(installation, "--wait", "1")
     assert done.returncode != 0
     assert "No engine answered. Trading is halted" in done.stdout
     engine = installation.start()
