@@ -22,7 +22,7 @@ from engine import catalogue, lease, trading_state
 from engine.bootstrap import REPLAY, Assembly, prepare, unsent
 from engine.core import FAILURES
 from engine.desk import Answer, Denied, Desk
-from engine.journal import LEASE_SECONDS, Journal, LeaseLost
+from engine.journal import LEASE_SECONDS, Journal, LeaseLost, is_away
 from engine.live import AccountLoop
 from engine.narrator import stopped_at_error
 from engine.risk.rules import policy_from
@@ -163,6 +163,7 @@ class Engine:
     def _renew(self) -> bool:
         expiry = sa.func.clock_timestamp() + sa.text(f"interval '{LEASE_SECONDS} seconds'")
         with self.db.begin() as connection:
+            connection.execute(sa.select(trading_state.frozen_lets_go()))
             held = connection.execute(
                 sa.update(EngineLeaseRow)
                 .where(
@@ -706,7 +707,9 @@ class Engine:
         while True:
             try:
                 return await asyncio.to_thread(work, *args)
-            except sa.exc.OperationalError as error:
+            except sa.exc.DBAPIError as error:
+                if not is_away(error):
+                    raise
                 log.warning("engine.database_away", error=str(error.orig)[:200])
                 await asyncio.sleep(0.5)
 

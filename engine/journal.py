@@ -18,11 +18,12 @@ from uuid import UUID, uuid4
 import orjson
 import sqlalchemy as sa
 import structlog
+from psycopg.errors import IdleInTransactionSessionTimeout
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from engine.actions import Booked, Broken, OrderMoved
 from engine.history import store_live_bars
-from engine.trading_state import refusal, rulings
+from engine.trading_state import frozen_lets_go, refusal, rulings
 from shared.db.trading import (
     AccountRow,
     DecisionRow,
@@ -115,6 +116,12 @@ class Batch:
         )
 
 
+def is_away(error: sa.exc.DBAPIError) -> bool:
+    """Whether trying again helps: the server is gone, or it ended a session that stood still too long."""
+    stood_still = isinstance(error.orig, IdleInTransactionSessionTimeout)
+    return stood_still or isinstance(error, sa.exc.OperationalError)
+
+
 class Journal:
     """Commits batches for the holder of a lease. Blocking: the live shell gives it a thread of its own."""
 
@@ -142,7 +149,9 @@ class Journal:
                         return self._refused_before(connection, batch)
                     self._hold_lease(connection, batch_id)
                     return self._write(connection, batch)
-            except sa.exc.OperationalError as error:
+            except sa.exc.DBAPIError as error:
+                if not is_away(error):
+                    raise
                 log.warning(
                     "journal.waiting", error=str(error.orig)[:200], account=batch.account_id
                 )
@@ -150,7 +159,7 @@ class Journal:
                     raise GivenUp("told to end while the database was away") from error
 
     def _is_committed(self, connection: sa.Connection, batch_id: UUID) -> bool:
-        query = sa.select(EngineLeaseRow.last_batch).where(
+        query = sa.select(EngineLeaseRow.last_batch, frozen_lets_go()).where(
             EngineLeaseRow.engine_group == self._group
         )
         return connection.scalar(query) == batch_id

@@ -12,14 +12,16 @@ import signal
 import socket
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 import structlog
+from psycopg.errors import LockNotAvailable
 from sqlalchemy.dialects.postgresql import insert
 
 from engine.journal import LEASE_SECONDS
+from engine.trading_state import frozen_lets_go
 from shared.db.trading import EngineLeaseRow
 
 log = structlog.get_logger()
@@ -52,38 +54,54 @@ def _started(pid: int) -> str:
 
 def try_acquire(engine: sa.Engine, group: str) -> UUID | None:
     """A token when the group is ours now; None while another engine holds it."""
+    seen = _read(engine, group)
+    # Before anything is locked: a frozen holder may be inside a transaction that locks the row.
+    if seen is not None and not _may_take(seen.holder, seen.pid, float(seen.over)):
+        return None
+    try:
+        return _take(engine, group, None if seen is None else seen.token)
+    except sa.exc.OperationalError as error:
+        if isinstance(error.orig, LockNotAvailable):
+            return None  # somebody else is about to have it
+        raise
+
+
+def _read(engine: sa.Engine, group: str) -> Any:
+    """The lease as it was last committed, and by how many seconds it is over."""
+    query = sa.select(
+        EngineLeaseRow.token,
+        EngineLeaseRow.holder,
+        EngineLeaseRow.pid,
+        sa.extract("epoch", sa.func.clock_timestamp() - EngineLeaseRow.expires_at).label("over"),
+    ).where(EngineLeaseRow.engine_group == group)
+    with engine.connect() as connection:
+        return connection.execute(query).one_or_none()
+
+
+def _take(engine: sa.Engine, group: str, seen: UUID | None) -> UUID | None:
+    """A new token, unless the lease is not the one that was seen any more."""
     token = uuid4()
-    expiry = sa.func.clock_timestamp() + sa.text(f"interval '{LEASE_SECONDS} seconds'")
     values = {
         "token": token,
         "holder": this_holder(),
         "pid": os.getpid(),
         "acquired_at": sa.func.clock_timestamp(),
-        "expires_at": expiry,
+        "expires_at": sa.func.clock_timestamp() + sa.text(f"interval '{LEASE_SECONDS} seconds'"),
         "last_batch": None,
     }
     with engine.begin() as connection:
-        row = connection.execute(
-            sa.select(
-                EngineLeaseRow.holder,
-                EngineLeaseRow.pid,
-                sa.extract("epoch", sa.func.clock_timestamp() - EngineLeaseRow.expires_at).label(
-                    "over"
-                ),
-            )
-            .where(EngineLeaseRow.engine_group == group)
-            .with_for_update()
-        ).one_or_none()
-        if row is None:
-            statement = insert(EngineLeaseRow).values(engine_group=group, **values)
-            taken = statement.on_conflict_do_nothing().returning(EngineLeaseRow.token)
-            return token if connection.scalar(taken) is not None else None
-        if not _may_take(row.holder, row.pid, float(row.over)):
-            return None
         connection.execute(
-            sa.update(EngineLeaseRow).where(EngineLeaseRow.engine_group == group).values(values)
+            sa.select(frozen_lets_go(), sa.func.set_config("lock_timeout", "3000", sa.true()))
         )
-    return token
+        if seen is None:
+            first = insert(EngineLeaseRow).values(engine_group=group, **values)
+            first = first.on_conflict_do_nothing()
+            taken = connection.scalar(first.returning(EngineLeaseRow.token))
+        else:
+            same = (EngineLeaseRow.engine_group == group, EngineLeaseRow.token == seen)
+            change = sa.update(EngineLeaseRow).where(*same).values(values)
+            taken = connection.scalar(change.returning(EngineLeaseRow.token))
+    return token if taken is not None else None
 
 
 def _may_take(holder: str, pid: int, seconds_over: float) -> bool:

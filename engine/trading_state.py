@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -12,6 +12,8 @@ from shared.db.trading import EngineLeaseRow, TradingStateRow
 from shared.domain.decisions import Decision
 
 ORDER: Final = ("running", "reduce_only", "halted")
+
+FROZEN_SECONDS: Final = 10.0
 
 ALWAYS_ALLOWED: Final = ("flatten",)
 """The kill procedure's own orders pass a halt: they are how it ends."""
@@ -74,8 +76,17 @@ def refusal(states: Iterable[Ruling], decision: Decision, venue: str, *, reduces
     return f"trading is {strict.state.replace('_', '-')} for {where} by {strict.actor}{because}"
 
 
+def frozen_lets_go() -> sa.Function[Any]:
+    """Select it in a transaction that locks leases: the server ends the transaction of a process that
+    is frozen in it, or a stand-by and the kill switch would wait for that process for ever."""
+    return sa.func.set_config(
+        "idle_in_transaction_session_timeout", str(int(FROZEN_SECONDS * 1000)), sa.true()
+    )
+
+
 def stop_releases(connection: sa.Connection) -> None:
     """Hold every lease until this transaction ends: no release commits after what it writes."""
+    connection.execute(sa.select(frozen_lets_go()))
     # The table, not its rows: an engine that starts meanwhile has no row yet that could be locked.
     connection.execute(sa.text(f"LOCK TABLE {EngineLeaseRow.__tablename__} IN EXCLUSIVE MODE"))
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from engine import lease, trading_state
 from engine.actions import Booked, OrderMoved
 from engine.bootstrap import open_account
-from engine.journal import Batch, Doubled, GivenUp, Journal, LeaseLost, Told
+from engine.journal import Batch, Doubled, GivenUp, Journal, LeaseLost, Told, is_away
 from engine.risk.rules import RiskPolicy
 from shared.db.market import InstrumentRow
 from shared.db.sessions import make_engine
@@ -254,6 +254,24 @@ def test_a_halt_waits_for_the_release_under_way_and_every_later_one_sees_it(engi
         released_at = releasing.scalar(sa.func.clock_timestamp())
     thread.join(5)
     assert halted[0] > released_at
+    assert journal.commit(a_batch(a_decision(a_request())))
+
+
+def test_a_halt_does_not_wait_for_ever_for_an_engine_frozen_in_a_commit(
+    engine, journal, monkeypatch
+):
+    monkeypatch.setattr(trading_state, "FROZEN_SECONDS", 0.5)
+    frozen = engine.connect()
+    frozen.begin()
+    journal._is_committed(frozen, uuid4())
+    journal._hold_lease(frozen, uuid4())
+    with engine.begin() as connection:  # the server ends the frozen one
+        trading_state.request(connection, "all", "", "halted", "me", "")
+    with pytest.raises(sa.exc.DBAPIError) as ended:
+        frozen.execute(sa.text("SELECT 1"))
+    assert is_away(ended.value), "when it thaws it tries again, and finds its lease or not"
+    frozen.invalidate()
+    frozen.close()
     assert journal.commit(a_batch(a_decision(a_request())))
 
 

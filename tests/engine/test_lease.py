@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -93,6 +95,56 @@ def test_a_holder_that_lives_past_its_time_is_killed_first(engine, holder):
     change(engine, expires_at=from_now(-1))
     assert lease.try_acquire(engine, "main") is not None
     assert holder.wait(5) == -signal.SIGKILL
+
+
+FROZEN = (
+    "import sys, time; import sqlalchemy as sa; from engine import lease\n"
+    "from shared.db.sessions import make_engine\n"
+    "engine = make_engine(sys.argv[1]); lease.try_acquire(engine, 'main')\n"
+    "with engine.begin() as c:\n"
+    "    c.execute(sa.text('UPDATE engine_leases SET last_batch = gen_random_uuid()'))\n"
+    "    print('inside', flush=True); time.sleep(60)"
+)
+
+
+@pytest.fixture
+def frozen(database_url):
+    """A holder that stands still inside a commit, the lease's row locked."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", FROZEN, database_url], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline().strip() == "inside"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_stand_by_does_not_wait_for_a_holder_inside_a_commit(engine, frozen):
+    began = time.monotonic()
+    assert lease.try_acquire(engine, "main") is None
+    assert time.monotonic() - began < 1
+
+
+def test_a_holder_that_froze_inside_a_commit_is_ended_when_its_time_is_over(
+    engine, frozen, monkeypatch
+):
+    """The row it locked used to keep the stand-by waiting for as long as it stayed frozen."""
+    monkeypatch.setattr("engine.lease._read", over(lease._read))
+    assert lease.try_acquire(engine, "main") is not None
+    assert frozen.wait(5) == -signal.SIGKILL
+
+
+def over(read):
+    """The lease as it will be read sixteen seconds from now."""
+
+    def later(engine, group):
+        found = read(engine, group)
+        return SimpleNamespace(
+            token=found.token, holder=found.holder, pid=found.pid, over=found.over + 16
+        )
+
+    return later
 
 
 def test_a_pid_that_came_round_again_is_not_killed(engine, holder):

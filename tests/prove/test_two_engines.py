@@ -47,8 +47,10 @@ def test_the_second_engine_stands_by_and_takes_over_within_seconds_of_a_kill(ins
     first, second = pair
     installation.wait_for_moments(2)
     assert owner(installation) == first.pid
-    states = {name: beat["state"] for name, beat in bus.heartbeats(installation.redis)}
-    assert states == {"engine:main": "trading", f"engine:main:standby:{second.pid}": "standby"}
+    expected = {"engine:main": "trading", f"engine:main:standby:{second.pid}": "standby"}
+    wait_for(
+        lambda: {name: b["state"] for name, b in bus.heartbeats(installation.redis)} == expected
+    )
     first.kill()
     began = time.monotonic()
     installation.wait_until_trading(second)
