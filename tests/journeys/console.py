@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from playwright.sync_api import TimeoutError as NotYet
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page, Response
@@ -74,7 +77,10 @@ class Console:
         while "/login" not in self.page.url:
             assert time.monotonic() < deadline, f"still on {self.page.url}"
             self.page.context.clear_cookies()
-            self.page.wait_for_timeout(500)
+            # Long enough for the page to notice: clearing again while the log-in page arrives would
+            # take the cookie that its form needs.
+            with suppress(NotYet):
+                self.page.wait_for_url("**/login**", timeout=8000)
 
     def create_strategy(self, type_: str, name: str) -> None:
         """With the form's own values, started at once."""

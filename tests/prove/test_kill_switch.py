@@ -66,7 +66,7 @@ def working_entries(installation):
         sa.text(
             "SELECT o.client_order_id FROM orders o JOIN order_intents i USING (client_order_id) "
             "WHERE o.state NOT IN ('filled', 'cancelled', 'expired', 'rejected') "
-            "AND i.leg IN ('entry', 'exit')"
+            "AND i.leg = 'entry'"  # exits stay: they make positions smaller
         )
     )
     return [row[0] for row in rows]
