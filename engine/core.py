@@ -574,10 +574,6 @@ class TradingCore:
                 self._leave(run, bound, at, "flatten", because, actions)
         return actions
 
-    def forget(self, strategy_id: int) -> None:
-        """Drop a stopped strategy. Its orders and positions stay in the books."""
-        del self.runs[strategy_id]
-
     def _working(self, run: StrategyRun, bound: BoundInput) -> bool:
         return any(
             not order.request.leg.is_protective

@@ -72,35 +72,25 @@ def template_database(postgres_url: str) -> str:
 @pytest.fixture(scope="session")
 def new_database(postgres_url: str, template_database: str) -> Callable[[], Iterator[str]]:
     """A function for fixtures of any scope: `yield from new_database()`."""
-
-    def make() -> Iterator[str]:
-        name = f"seraphim_{next(_numbers)}"
-        with _admin(postgres_url) as admin:
-            admin.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
-        try:
-            yield _named(postgres_url, name)
-        finally:
-            with _admin(postgres_url) as admin:
-                admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-    return make
+    return lambda: _database(postgres_url, f"TEMPLATE {template_database}")
 
 
 @pytest.fixture(scope="session")
 def empty_database(postgres_url: str) -> Callable[[], Iterator[str]]:
     """As `new_database`, without a schema: for tests of the migrations."""
+    return lambda: _database(postgres_url)
 
-    def make() -> Iterator[str]:
-        name = f"seraphim_{next(_numbers)}"
+
+def _database(postgres_url: str, made_from: str = "") -> Iterator[str]:
+    """The URL of a database that is dropped afterwards."""
+    name = f"seraphim_{next(_numbers)}"
+    with _admin(postgres_url) as admin:
+        admin.execute(f"CREATE DATABASE {name} {made_from}")
+    try:
+        yield _named(postgres_url, name)
+    finally:
         with _admin(postgres_url) as admin:
-            admin.execute(f"CREATE DATABASE {name}")
-        try:
-            yield _named(postgres_url, name)
-        finally:
-            with _admin(postgres_url) as admin:
-                admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-    return make
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

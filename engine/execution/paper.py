@@ -146,7 +146,7 @@ class PaperBroker:
                 self._is_working(working)
                 and (price := at_open(working.level, bar.open)) is not None
             ):
-                yield from self._fill(working, price, bar.opened_at, bar.opened_at)
+                yield from self._fill(working, price, bar.opened_at)
         for bar in traded:
             yield from self._inside(bar)
 
@@ -155,7 +155,7 @@ class PaperBroker:
         entries = [w for w in self._of(bar) if not w.request.leg.is_protective]
         for working in sorted(entries, key=_pessimistic):
             if self._is_working(working) and (price := inside(working.level, bar)) is not None:
-                yield from self._fill(working, price, bar.closed_at, bar.closed_at)
+                yield from self._fill(working, price, bar.closed_at)
         exits = [w for w in self._of(bar) if w.request.leg.is_protective]
         for working in sorted(exits, key=_pessimistic):
             if not self._is_working(working):
@@ -165,7 +165,7 @@ class PaperBroker:
                 continue  # the target may have been touched before the entry: not counted
             price = inside(working.level, bar, entered_inside=entered_inside)
             if price is not None:
-                yield from self._fill(working, price, bar.closed_at, bar.closed_at)
+                yield from self._fill(working, price, bar.closed_at)
 
     def _of(self, bar: Bar) -> list[_Working]:
         """Orders that were there when the bar opened, or whose entry filled inside it (at its close)."""
@@ -186,7 +186,7 @@ class PaperBroker:
             if working.active_from > quote.quoted_at or not self._is_working(working):
                 continue
             if (price := on_quote(working.level, quote)) is not None:
-                yield from self._fill(working, price, quote.quoted_at, quote.quoted_at)
+                yield from self._fill(working, price, quote.quoted_at)
 
     def trails(self) -> Iterator[tuple[UUID, float]]:
         """(order, stop level) of every trailing stop, to be kept with the moment."""
@@ -198,9 +198,7 @@ class PaperBroker:
 
     # Inside ---------------------------------------------------------------------------
 
-    def _fill(
-        self, working: _Working, raw: float, at: datetime, known_at: datetime
-    ) -> Iterator[Told]:
+    def _fill(self, working: _Working, raw: float, at: datetime) -> Iterator[Told]:
         request = working.request
         instrument = self._instruments[request.instrument_id]
         price = raw
@@ -240,7 +238,7 @@ class PaperBroker:
             yield from self._cancel_siblings(request, at)
         if not self._held_by(request.strategy_id, request.instrument_id):
             yield from self._end_protection(request, at, "nothing is left to protect")
-        yield from self._activate_children(request, fill, known_at)
+        yield from self._activate_children(request, fill)
 
     def _payable(
         self, working: _Working, price: float, instrument: Instrument
@@ -273,7 +271,7 @@ class PaperBroker:
         whole = lots(quantity, float(lot))
         return self._number(float(whole * lot)) if whole > 0 else None
 
-    def _activate_children(self, parent: OrderRequest, fill: Fill, at: datetime) -> Iterator[Told]:
+    def _activate_children(self, parent: OrderRequest, fill: Fill) -> Iterator[Told]:
         """The entry filled: its legs protect all that is held now, in place of any older ones."""
         legs = self._held.pop(parent.client_order_id, ())
         if legs:
@@ -288,7 +286,7 @@ class PaperBroker:
             sign = -1 if (leg.side is Side.SELL) == (leg.leg is not Leg.TAKE_PROFIT) else 1
             level_price = price + sign * away
             level = _level(leg, level_price, level_price)
-            self._add(_Working(leg, level, quantity, at, self._next()))
+            self._add(_Working(leg, level, quantity, fill.at, self._next()))
             is_limit = leg.type is OrderType.LIMIT
             yield (
                 leg.client_order_id,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -89,6 +88,3 @@ class Signals:
     entry: Entry = Market()
     exits: tuple[Exit, ...] = ()
     tag: str = ""
-
-
-Parameters = Mapping[str, Any]
