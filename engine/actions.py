@@ -33,6 +33,16 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Amend:
+    """Ask the adapter to change a working order. What is None stays. Journalled after, like a cancel."""
+
+    client_order_id: UUID
+    quantity: Number | None = None
+    limit_price: float | None = None
+    stop_price: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class OrderMoved:
     """An order heard something: journal the event and where the order stands now."""
 
@@ -53,6 +63,18 @@ class Booked:
 
 
 @dataclass(frozen=True, slots=True)
+class Posted:
+    """Money or holdings that moved without a fill: journal the entries, and the positions as they are now.
+
+    positions: (strategy id, instrument id, position); a strategy id of 0 is what no strategy owns.
+    """
+
+    entries: tuple[LedgerEntry, ...]
+    positions: tuple[tuple[int, int, Position], ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Broken:
     """Something that cannot be: a break on the account, never an engine stop."""
 
@@ -68,4 +90,4 @@ class Failed:
     error: BaseException
 
 
-Action = Decide | Submit | Cancel | OrderMoved | Booked | Broken | Failed
+Action = Decide | Submit | Cancel | Amend | OrderMoved | Booked | Posted | Broken | Failed

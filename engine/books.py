@@ -31,6 +31,7 @@ from shared.domain.orders import (
     OrderState,
     OrderType,
     Side,
+    TimeInForce,
 )
 from shared.domain.positions import Position
 
@@ -63,13 +64,18 @@ def as_instrument(row: Any) -> Instrument:
     )
 
 
-def holding(connection: sa.Connection, account_id: int, asset: str) -> Decimal:
-    """What the ledger says the account holds of an asset."""
+def holdings(connection: sa.Connection, account_id: int) -> dict[str, Decimal]:
+    """What the ledger says the account holds of each asset it ever held."""
     entry = LedgerEntryRow
     into = sa.func.coalesce(sa.func.sum(entry.amount).filter(entry.debit == HOLDING), 0)
     out = sa.func.coalesce(sa.func.sum(entry.amount).filter(entry.credit == HOLDING), 0)
-    query = sa.select(into - out).where(entry.account_id == account_id, entry.asset == asset)
-    return Decimal(connection.scalar(query) or 0)
+    query = (
+        sa.select(entry.asset, into - out)
+        .where(entry.account_id == account_id)
+        .group_by(entry.asset)
+        .order_by(entry.asset)
+    )
+    return {asset: Decimal(amount) for asset, amount in connection.execute(query)}
 
 
 def portfolio_of(
@@ -79,9 +85,11 @@ def portfolio_of(
     instruments: Mapping[int, Instrument],
     peak: Decimal | None,
 ) -> Portfolio:
-    """Cash from the ledger, positions from their rows."""
-    cash = holding(connection, account_id, base_asset)
+    """Balances from the ledger, positions from their rows."""
+    balances = holdings(connection, account_id)
+    cash = balances.pop(base_asset, Decimal(0))
     portfolio = Portfolio(base_asset, instruments, decimal_number, cash, peak)
+    portfolio.balances.update(balances)
     query = sa.select(PositionRow).where(PositionRow.account_id == account_id)
     for row in connection.execute(query):
         position = Position(row.quantity, row.cost, row.realised, row.fees, row.opened_at)
@@ -135,6 +143,9 @@ def _order(intent: OrderIntentRow, row: OrderRow, fill_ids: Any) -> Order:
         stop_price=_float(row.stop_price),
         limit_price=_float(row.limit_price),
         reason=row.reason,
+        revision=row.revision,
+        ended=OrderState(row.ended) if row.ended else None,
+        is_last=row.state == OrderState.FILLED,
     )
 
 
@@ -159,6 +170,10 @@ def _request(row: OrderIntentRow) -> OrderRequest:
         reduce_only=row.reduce_only,
         attempt=row.attempt,
         tag=row.tag,
+        time_in_force=TimeInForce(row.time_in_force),
+        expires_at=row.expires_at,
+        post_only=row.post_only,
+        oco=row.oco,
     )
 
 

@@ -21,7 +21,7 @@ import structlog
 from psycopg.errors import IdleInTransactionSessionTimeout
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from engine.actions import Booked, Broken, OrderMoved
+from engine.actions import Booked, Broken, OrderMoved, Posted
 from engine.history import store_live_bars
 from engine.trading_state import frozen_lets_go, refusal, rulings
 from shared.db.trading import (
@@ -40,7 +40,7 @@ from shared.db.trading import (
 )
 from shared.domain.decisions import Decision, Outcome
 from shared.domain.market import Bar
-from shared.domain.orders import Acknowledged, Fill, OrderState
+from shared.domain.orders import Acknowledged, Amended, Fill, OrderState
 from shared.domain.positions import Position
 
 log = structlog.get_logger()
@@ -90,6 +90,7 @@ class Batch:
     decisions: list[Decision] = field(default_factory=list)
     moves: list[OrderMoved] = field(default_factory=list)
     booked: list[Booked] = field(default_factory=list)
+    posted: list[Posted] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)
@@ -108,6 +109,7 @@ class Batch:
             self.decisions
             or self.moves
             or self.booked
+            or self.posted
             or self.broken
             or self.told
             or self.bars
@@ -240,7 +242,7 @@ class Journal:
         placed = {
             move.order.request.client_order_id
             for move in batch.moves
-            if isinstance(move.event, Acknowledged)
+            if isinstance(move.event, (Acknowledged, Amended))
         }
         for order_id, move in newest.items():
             connection.execute(_order_update(move, placed=order_id in placed))
@@ -254,6 +256,7 @@ class Journal:
     # Books ---------------------------------------------------------------------------------
 
     def _books(self, connection: sa.Connection, batch: Batch) -> None:
+        self._post(connection, batch)
         if not batch.booked:
             return
         rows = [_fill_row(booked, batch.venue) for booked in batch.booked]
@@ -266,7 +269,28 @@ class Journal:
         connection.execute(sa.insert(LedgerEntryRow), entries)
         newest = {(b.fill.strategy_id, b.fill.instrument_id): b for b in batch.booked}
         for booked in newest.values():
-            connection.execute(_position_upsert(booked))
+            fill = booked.fill
+            owner = (fill.account_id, fill.strategy_id, fill.instrument_id)
+            connection.execute(_position_upsert(*owner, booked.position, fill.at))
+
+    def _post(self, connection: sa.Connection, batch: Batch) -> None:
+        """What moved without a fill. An entry that is there already is an error: see `Doubled`."""
+        if not batch.posted:
+            return
+        entries = [_ledger_row(entry) for posted in batch.posted for entry in posted.entries]
+        if entries:
+            stored = connection.execute(
+                insert(LedgerEntryRow).on_conflict_do_nothing().returning(LedgerEntryRow.id),
+                entries,
+            ).all()
+            if len(stored) != len(entries):
+                raise Doubled(
+                    f"account {batch.account_id}: {[row['reference'] for row in entries]}"
+                )
+        for posted in batch.posted:
+            for strategy_id, instrument_id, position in posted.positions:
+                owner = (batch.account_id, strategy_id, instrument_id)
+                connection.execute(_position_upsert(*owner, position, batch.at))
 
     # The moment ------------------------------------------------------------------------------
 
@@ -407,6 +431,10 @@ def _intent_row(request: Any) -> dict[str, Any]:
         "fraction": _number(request.fraction),
         "reduce_only": request.reduce_only,
         "tag": request.tag,
+        "time_in_force": request.time_in_force.value,
+        "expires_at": request.expires_at,
+        "post_only": request.post_only,
+        "oco": request.oco,
         "decided_at": request.decided_at,
     }
 
@@ -440,6 +468,7 @@ def _event_row(move: OrderMoved) -> dict[str, Any]:
             "fee",
             "stop_price",
             "limit_price",
+            "revision",
         )
         if (value := getattr(event, name, None)) not in (None, "")
     }
@@ -464,6 +493,8 @@ def _order_update(move: OrderMoved, *, placed: bool) -> Any:
         "fees": _number(order.fees),
         "venue_order_id": order.venue_order_id,
         "reason": order.reason,
+        "revision": order.revision,
+        "ended": order.ended.value if order.ended is not None else None,
         "updated_at": move.event.at,
     }
     if order.asked_quantity is not None:
@@ -512,25 +543,28 @@ def _ledger_row(entry: Any) -> dict[str, Any]:
         "credit": entry.credit,
         "reference": entry.reference,
         "leg": entry.leg,
+        "instrument_id": entry.instrument_id,
+        "note": entry.note,
     }
 
 
-def _position_upsert(booked: Booked) -> Any:
-    fill, position = booked.fill, booked.position
+def _position_upsert(
+    account_id: int, strategy_id: int, instrument_id: int, position: Position, at: datetime
+) -> Any:
     values = {
         "quantity": position.quantity,
         "cost": position.cost,
         "realised": position.realised,
         "fees": position.fees,
         "opened_at": position.opened_at,
-        "updated_at": fill.at,
+        "updated_at": at,
     }
     return (
         insert(PositionRow)
         .values(
-            account_id=fill.account_id,
-            strategy_id=fill.strategy_id or None,
-            instrument_id=fill.instrument_id,
+            account_id=account_id,
+            strategy_id=strategy_id or None,
+            instrument_id=instrument_id,
             **values,
         )
         .on_conflict_do_update(

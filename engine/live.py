@@ -28,6 +28,7 @@ from engine.actions import (
     Decide,
     Failed,
     OrderMoved,
+    Posted,
     Submit,
 )
 from engine.bars import BarBuilder
@@ -299,6 +300,10 @@ class AccountLoop:
                 batch.told.append(
                     filled(action, self._names(action.fill.strategy_id), self.instruments)
                 )
+            elif isinstance(action, Posted):
+                batch.posted.append(action)
+                if action.text:
+                    batch.told.append(Told("ledger", "info", action.text, at=at))
             elif isinstance(action, Broken):
                 batch.broken.append(action)
             elif isinstance(action, Failed):
@@ -392,6 +397,11 @@ class AccountLoop:
     def intervals(self) -> set[int]:
         """Every interval somebody needs bars of."""
         return {interval for _, interval in self._builders}
+
+    async def post(self, posted: Posted) -> None:
+        """Book money or holdings that moved without a fill, in memory and rows."""
+        self.core.portfolio.post(posted)
+        await self.turn([posted], self.market_time())
 
     async def say(self, told: Told) -> None:
         batch = self._batch(self.moment_at)

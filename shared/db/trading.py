@@ -18,13 +18,15 @@ class AccountRow(Base):
     """Money at one venue, on one market clock. Written by the engine.
 
     `market_time` is the last moment whose results are committed: a restart goes on from there.
-    `feed` says what a simulated or replay account listens to (seed, series, start, end, speed).
+    `feed` says what a simulated or replay account listens to (seed, series, start, end, speed);
+    `matching` how paper orders meet bars; `margin` whether it may sell short and borrow, and at what cost.
     """
 
     __tablename__ = "accounts"
     __table_args__ = (
         one_of("kind", "internal", "venue_paper", "live"),
         one_of("clock", "real", "simulated", "replay"),
+        one_of("lot_method", "fifo", "lifo", "hifo", "average"),
         sa.CheckConstraint("clock_speed > 0", name="clock_speed_positive"),
     )
 
@@ -41,6 +43,10 @@ class AccountRow(Base):
     feed: Mapped[Json]
     costs: Mapped[Json]
     risk_policy: Mapped[Json]
+    matching: Mapped[Json] = mapped_column(server_default="{}")
+    margin: Mapped[Json] = mapped_column(server_default="{}")
+    lot_method: Mapped[str] = mapped_column(default="fifo", server_default="fifo")
+    dust_value: Mapped[Decimal | None]
     peak_equity: Mapped[Decimal | None]
     state: Mapped[str] = mapped_column(default="open", server_default="open")
     created_at: Mapped[Recorded]
@@ -151,7 +157,8 @@ class OrderIntentRow(Base):
     __tablename__ = "order_intents"
     __table_args__ = (
         one_of("side", "buy", "sell"),
-        one_of("type", "market", "limit", "stop", "trailing_stop"),
+        one_of("type", "market", "limit", "stop", "stop_limit", "trailing_stop", "take_profit"),
+        one_of("time_in_force", "gtc", "ioc", "fok", "gtd", "day"),
         sa.CheckConstraint("quantity > 0", name="quantity_positive"),
         sa.CheckConstraint("value > 0", name="value_positive"),
         sa.CheckConstraint(
@@ -180,6 +187,10 @@ class OrderIntentRow(Base):
     fraction: Mapped[Decimal | None]
     reduce_only: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     tag: Mapped[str] = mapped_column(default="", server_default="")
+    time_in_force: Mapped[str] = mapped_column(default="gtc", server_default="gtc")
+    expires_at: Mapped[datetime | None]
+    post_only: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
+    oco: Mapped[UUID | None]
     decided_at: Mapped[datetime]
     released_at: Mapped[Recorded]
 
@@ -226,6 +237,8 @@ class OrderRow(Base):
     limit_price: Mapped[Decimal | None]
     venue_order_id: Mapped[str] = mapped_column(default="", server_default="")
     reason: Mapped[str] = mapped_column(default="", server_default="")
+    revision: Mapped[int] = mapped_column(default=0, server_default="0")
+    ended: Mapped[str | None]
     updated_at: Mapped[datetime]
 
 
@@ -322,6 +335,8 @@ class LedgerEntryRow(Base):
     credit: Mapped[str]
     reference: Mapped[str]
     leg: Mapped[str]
+    instrument_id: Mapped[int | None] = mapped_column(sa.ForeignKey("instruments.id"))
+    note: Mapped[str] = mapped_column(default="", server_default="")
     recorded_at: Mapped[Recorded]
 
 

@@ -33,6 +33,8 @@ class LedgerEntry:
     credit: str
     reference: str
     leg: str
+    instrument_id: int | None = None
+    note: str = ""
 
 
 def entries_of(fill: Fill, instrument: Instrument) -> tuple[LedgerEntry, ...]:
@@ -60,6 +62,7 @@ def entries_of(fill: Fill, instrument: Instrument) -> tuple[LedgerEntry, ...]:
             credit=credit,
             reference=reference,
             leg=leg,
+            instrument_id=fill.instrument_id,
         )
         for leg, asset, amount, debit, credit in legs
     )

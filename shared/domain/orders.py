@@ -30,7 +30,23 @@ class OrderType(StrEnum):
     MARKET = "market"
     LIMIT = "limit"
     STOP = "stop"
+    STOP_LIMIT = "stop_limit"  # a limit order once it trades at the stop price or beyond
     TRAILING_STOP = "trailing_stop"
+    TAKE_PROFIT = "take_profit"  # a market order once the price is touched in our favour
+
+
+class TimeInForce(StrEnum):
+    """How long an order works."""
+
+    GTC = "gtc"  # until cancelled
+    IOC = "ioc"  # what can trade at once, the rest is cancelled
+    FOK = "fok"  # all at once, or nothing
+    GTD = "gtd"  # until `expires_at`
+    DAY = "day"  # until its calendar's day is over, kept as `expires_at`
+
+    @property
+    def is_immediate(self) -> bool:
+        return self in (TimeInForce.IOC, TimeInForce.FOK)
 
 
 class Leg(StrEnum):
@@ -52,9 +68,11 @@ class OrderRequest:
     """An order intent: committed as a row before any venue hears of it.
 
     Exactly one of `quantity` (base units) and `value` (quote units, costs included, turned into a
-    quantity at the fill) is set. A protective leg names its `parent`: it rests until the parent
-    fills, takes its quantity from that fill and its level from `distance` or `fraction` of the
-    parent's fill price; the legs of one parent cancel each other (OCO).
+    quantity at the fill) is set. An order with a `parent` waits at our side until that one fills. A
+    protective leg then takes its quantity from what is held, and its level from a price of its own or
+    from `distance` or `fraction` of the parent's fill price; any other child (one triggers other)
+    goes out as it is once all of its parent has traded. Orders of one `oco` group cancel each other;
+    so do the protective legs of one decision.
     """
 
     client_order_id: UUID
@@ -76,6 +94,10 @@ class OrderRequest:
     reduce_only: bool = False
     attempt: int = 0
     tag: str = ""
+    time_in_force: TimeInForce = TimeInForce.GTC
+    expires_at: datetime | None = None
+    post_only: bool = False
+    oco: UUID | None = None
 
 
 class OrderState(StrEnum):
@@ -126,6 +148,23 @@ class CancelSent:
 
 @dataclass(frozen=True, slots=True)
 class CancelRefused:
+    at: datetime
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Amended:
+    """The venue changed the order. `revision` counts its amendments: an older one heard later is old news."""
+
+    at: datetime
+    revision: int
+    quantity: Number | None = None
+    limit_price: float | None = None
+    stop_price: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AmendRefused:
     at: datetime
     reason: str = ""
 
@@ -182,6 +221,8 @@ OrderEvent = (
     | Acknowledged
     | CancelSent
     | CancelRefused
+    | Amended
+    | AmendRefused
     | Cancelled
     | Expired
     | Rejected
@@ -192,7 +233,11 @@ OrderEvent = (
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A request and everything that became of it."""
+    """A request and everything that became of it.
+
+    `ended` is the strongest end the venue told, kept because a fill or an amendment may still change
+    what it means; `is_last` that the venue said nothing is left.
+    """
 
     request: OrderRequest
     state: OrderState = OrderState.NEW
@@ -205,6 +250,9 @@ class Order:
     stop_price: float | None = None
     limit_price: float | None = None
     reason: str = ""
+    revision: int = 0
+    ended: OrderState | None = None
+    is_last: bool = False
 
     @property
     def is_done(self) -> bool:
@@ -212,11 +260,21 @@ class Order:
 
     @property
     def can_cancel(self) -> bool:
-        return (self.state, CancelSent) in NEXT
+        return not self.is_done and (self.state, CancelSent) in NEXT
+
+    @property
+    def can_amend(self) -> bool:
+        return self.state is OrderState.WORKING
 
     @property
     def asked_quantity(self) -> Number | None:
         return self.quantity if self.quantity is not None else self.request.quantity
+
+    @property
+    def is_complete(self) -> bool:
+        """Nothing is left to trade."""
+        asked = self.asked_quantity
+        return self.is_last if asked is None else bool(self.fill_ids) and self.filled >= asked
 
 
 class ImpossibleEvent(ValueError):
@@ -224,7 +282,9 @@ class ImpossibleEvent(ValueError):
 
 
 _S = OrderState
-_ACTIVE: Final = (_S.SUBMITTED, _S.WORKING, _S.CANCELLING, _S.UNKNOWN)
+_OPEN: Final = (_S.SUBMITTED, _S.WORKING, _S.CANCELLING, _S.UNKNOWN)
+_ENDED: Final = (_S.CANCELLED, _S.EXPIRED, _S.REJECTED)
+"""Ends from the strongest to the weakest: heard together, the strongest counts, in whatever order."""
 
 NEXT: Final[dict[tuple[OrderState, type], OrderState]] = {
     (_S.NEW, Held): _S.HELD,
@@ -233,6 +293,9 @@ NEXT: Final[dict[tuple[OrderState, type], OrderState]] = {
     (_S.HELD, Acknowledged): _S.WORKING,
     (_S.HELD, CancelSent): _S.CANCELLING,
     (_S.HELD, Cancelled): _S.CANCELLED,
+    (_S.HELD, Expired): _S.EXPIRED,
+    (_S.HELD, CancelRefused): _S.HELD,
+    (_S.HELD, AmendRefused): _S.HELD,
     (_S.SUBMITTED, Acknowledged): _S.WORKING,
     (_S.WORKING, Acknowledged): _S.WORKING,
     (_S.CANCELLING, Acknowledged): _S.CANCELLING,
@@ -240,31 +303,44 @@ NEXT: Final[dict[tuple[OrderState, type], OrderState]] = {
     (_S.SUBMITTED, CancelSent): _S.CANCELLING,
     (_S.WORKING, CancelSent): _S.CANCELLING,
     (_S.CANCELLING, CancelSent): _S.CANCELLING,
-    (_S.CANCELLING, CancelRefused): _S.WORKING,
-    **{(state, Cancelled): _S.CANCELLED for state in _ACTIVE},
-    **{(state, Expired): _S.EXPIRED for state in _ACTIVE},
-    **{(state, Rejected): _S.REJECTED for state in _ACTIVE},
-    **{(state, WentUnknown): _S.UNKNOWN for state in _ACTIVE},
+    (_S.UNKNOWN, CancelSent): _S.CANCELLING,
+    **{(state, CancelRefused): _S.WORKING for state in _OPEN},
+    # An amendment proves that the order is there, as an acknowledgement does.
+    **{(state, kind): _S.WORKING for state in _OPEN for kind in (Amended, AmendRefused)},
+    (_S.CANCELLING, Amended): _S.CANCELLING,
+    (_S.CANCELLING, AmendRefused): _S.CANCELLING,
+    **{(state, Cancelled): _S.CANCELLED for state in _OPEN},
+    **{(state, Expired): _S.EXPIRED for state in _OPEN},
+    **{(state, Rejected): _S.REJECTED for state in _OPEN},
+    **{(state, WentUnknown): _S.UNKNOWN for state in _OPEN},
     (_S.SUBMITTED, Fill): _S.WORKING,
     (_S.WORKING, Fill): _S.WORKING,
     (_S.UNKNOWN, Fill): _S.WORKING,
     # A fill can pass our cancel on the wire, or our hearing of the end. It happened; believe it.
     (_S.CANCELLING, Fill): _S.CANCELLING,
-    (_S.CANCELLED, Fill): _S.CANCELLED,
-    (_S.EXPIRED, Fill): _S.EXPIRED,
-    (_S.REJECTED, Fill): _S.REJECTED,
-    (_S.FILLED, Fill): _S.FILLED,
-    # News comes late and out of order; these say nothing new.
-    **{(state, Acknowledged): state for state in DONE},
-    **{(state, CancelRefused): state for state in DONE},
-    (_S.CANCELLED, Cancelled): _S.CANCELLED,
-    (_S.FILLED, Cancelled): _S.FILLED,
-    (_S.EXPIRED, Cancelled): _S.EXPIRED,
+    **{(state, Fill): state for state in DONE},
+    # News comes late and out of order; these say nothing new about an order that has ended.
+    **{
+        (state, kind): state
+        for state in DONE
+        for kind in (Acknowledged, CancelRefused, AmendRefused, WentUnknown, CancelSent)
+    },
+    # What is left of an order that was filled depends on what was asked: see `_settled`.
+    **{(state, Amended): state for state in DONE},
+    # The strongest of the ends that were told counts, whatever came first.
+    **{
+        (state, kind): end
+        for state in DONE
+        for kind, end in ((Cancelled, _S.CANCELLED), (Expired, _S.EXPIRED), (Rejected, _S.REJECTED))
+    },
 }
 
 
 def advance(order: Order, event: OrderEvent) -> Order:
-    """The order after `event`. Hearing the same fill twice changes nothing."""
+    """The order after `event`. Hearing the same fill twice changes nothing.
+
+    Whatever the venue tells may come in any order: the outcome is the same.
+    """
     if isinstance(event, Fill) and event.venue_fill_id in order.fill_ids:
         return order
     try:
@@ -273,32 +349,57 @@ def advance(order: Order, event: OrderEvent) -> Order:
         raise ImpossibleEvent(
             f"order {order.request.client_order_id} is {order.state}; heard {type(event).__name__}"
         ) from None
-    if isinstance(event, Fill):
-        return _filled(order, state, event)
-    if isinstance(event, Acknowledged):
-        return replace(
-            order,
-            state=state,
-            venue_order_id=event.venue_order_id or order.venue_order_id,
-            quantity=event.quantity if event.quantity is not None else order.quantity,
-            stop_price=event.stop_price if event.stop_price is not None else order.stop_price,
-            limit_price=event.limit_price if event.limit_price is not None else order.limit_price,
-        )
-    return replace(order, state=state, reason=getattr(event, "reason", "") or order.reason)
+    return _settled(_heard(order, event), state)
 
 
-def _filled(order: Order, state: OrderState, fill: Fill) -> Order:
-    filled = order.filled + fill.quantity
-    asked = order.asked_quantity
-    complete = fill.last if asked is None else filled >= asked
+def _heard(order: Order, event: OrderEvent) -> Order:
+    """The order with what the event says in it, its state still the old one."""
+    match event:
+        case Fill():
+            return replace(
+                order,
+                filled=order.filled + event.quantity,
+                filled_value=order.filled_value + event.quantity * event.price,
+                fees=order.fees + event.fee,
+                fill_ids=(*order.fill_ids, event.venue_fill_id),
+                is_last=order.is_last or event.last,
+            )
+        case Acknowledged():
+            told = replace(order, venue_order_id=event.venue_order_id or order.venue_order_id)
+            return told if order.revision else _with_terms(told, event)
+        case Amended():
+            if event.revision <= order.revision:
+                return order
+            return replace(_with_terms(order, event), revision=event.revision)
+        case Cancelled() | Expired() | Rejected():
+            told_end = NEXT[_S.WORKING, type(event)]
+            ended = min(
+                (end for end in (order.ended, told_end) if end is not None), key=_ENDED.index
+            )
+            reason = event.reason if ended is told_end else ""
+            return replace(order, ended=ended, reason=reason or order.reason)
+    return replace(order, reason=getattr(event, "reason", "") or order.reason)
+
+
+def _with_terms(order: Order, event: Acknowledged | Amended) -> Order:
+    """Quantity and levels as the venue has them, where it says so."""
     return replace(
         order,
-        state=OrderState.FILLED if complete else state,
-        filled=filled,
-        filled_value=order.filled_value + fill.quantity * fill.price,
-        fees=order.fees + fill.fee,
-        fill_ids=(*order.fill_ids, fill.venue_fill_id),
+        quantity=event.quantity if event.quantity is not None else order.quantity,
+        stop_price=event.stop_price if event.stop_price is not None else order.stop_price,
+        limit_price=event.limit_price if event.limit_price is not None else order.limit_price,
     )
+
+
+def _settled(order: Order, state: OrderState) -> Order:
+    """The state that all facts heard so far add up to."""
+    if order.is_complete:
+        state = _S.FILLED
+    elif order.ended is not None:
+        state = order.ended
+    elif state in DONE:  # it was filled, until an amendment that came late asked for more
+        state = _S.WORKING
+    return order if order.state is state else replace(order, state=state)
 
 
 def overfilled(order: Order) -> bool:

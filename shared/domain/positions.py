@@ -28,11 +28,11 @@ class Position:
     def unrealised(self, mark: Number) -> Number:
         return self.quantity * mark - self.cost
 
-    def after(self, fill: Fill) -> Position:
-        """This position once `fill` is in it."""
+    def after(self, fill: Fill, fee: Number | None = None) -> Position:
+        """This position once `fill` is in it; `fee` is its fee in the quote asset, if paid in another."""
         change = fill.side.sign * fill.quantity
         quantity = self.quantity + change
-        fees = self.fees + fill.fee
+        fees = self.fees + (fill.fee if fee is None else fee)
         if self.quantity * change >= 0:
             opened_at = fill.at if self.is_flat else self.opened_at
             cost = self.cost + change * fill.price

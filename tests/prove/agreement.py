@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from engine.books import _request, holding, instruments_of
+from engine.books import _request, holdings, instruments_of
 from engine.bootstrap import simulated_market
 from engine.live import BASE_INTERVAL
 from shared.db.market import BarRow
@@ -196,7 +196,7 @@ class _Books:
                     held[self.instruments[row.instrument_id].base_asset] += row.quantity
             for asset, quantity in held.items():
                 # Unrounded quantities make values of more than a Decimal's 28 digits.
-                found = holding(self.connection, account.id, asset)
+                found = holdings(self.connection, account.id).get(asset, 0)
                 if abs(found - quantity) > _LAST_DIGITS:
                     yield f"{account.name} holds {found} {asset}, not {quantity}"
                 if quantity < 0:

@@ -91,4 +91,5 @@ def test_equity_is_unknown_in_another_currency():
     )
     portfolio.restore(1, 1, Position(Decimal(1), Decimal(10)))
     portfolio.mark(1, 10.0)
+    portfolio.balances["BTC"] = Decimal(1)
     assert portfolio.equity() is None
