@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from shared.db.base import Base, Recorded, Serial, one_of
+from shared.db.base import Base, Json, Recorded, Serial, one_of
 
 
 class InstrumentRow(Base):
-    """One tradable thing at one venue. Written by the engine (venues) and by import jobs (history)."""
+    """One tradable thing at one venue. Written by the engine (venues, edits) and by import jobs (history).
+
+    `maker_fee` and `taker_fee` are fractions, in place of the account's; `version` counts edits.
+    """
 
     __tablename__ = "instruments"
     __table_args__ = (
@@ -34,14 +37,18 @@ class InstrumentRow(Base):
     lot_size: Mapped[Decimal | None]
     min_quantity: Mapped[Decimal | None]
     min_value: Mapped[Decimal | None]
+    maker_fee: Mapped[Decimal | None]
+    taker_fee: Mapped[Decimal | None]
     calendar: Mapped[str]
+    version: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[Recorded]
 
 
 class SeriesRow(Base):
     """What bars there are of one instrument, source and interval: kept beside them by whoever adds them.
 
-    `simulated` labels invented prices wherever they are shown.
+    `simulated` labels invented prices wherever they are shown. A trigger adds one to `changes` whenever
+    bars were added; `content_hash` is of the bars as they are while `hashed_change` equals it.
     """
 
     __tablename__ = "series"
@@ -57,6 +64,45 @@ class SeriesRow(Base):
     revision: Mapped[int] = mapped_column(default=0, server_default="0")
     simulated: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     updated_at: Mapped[Recorded]
+    changes: Mapped[int] = mapped_column(default=0, server_default="0")
+    content_hash: Mapped[str | None]
+    hashed_change: Mapped[int | None]
+
+
+class SeriesDaysRow(Base):
+    """How many bars each day of a series has and should have. Written by quality jobs.
+
+    `bars` and `expected` are unsigned 32-bit numbers, little end first, one a UTC day from `first_day`;
+    they are of the series as it was at `change`.
+    """
+
+    __tablename__ = "series_days"
+
+    series_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("series.id", ondelete="CASCADE"), primary_key=True
+    )
+    change: Mapped[int]
+    first_day: Mapped[date] = mapped_column(sa.Date)
+    bars: Mapped[bytes] = mapped_column(sa.LargeBinary)
+    expected: Mapped[bytes] = mapped_column(sa.LargeBinary)
+    counted_at: Mapped[Recorded]
+
+
+class SeriesQualityRow(Base):
+    """What was found in a series with this content under these limits. Written by quality and backtest jobs.
+
+    `rules` is a hash of the limits, the calendar and the tick; `findings` is `engine.quality.Report` as JSON.
+    """
+
+    __tablename__ = "series_quality"
+
+    series_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("series.id", ondelete="CASCADE"), primary_key=True
+    )
+    content_hash: Mapped[str] = mapped_column(primary_key=True)
+    rules: Mapped[str] = mapped_column(primary_key=True)
+    findings: Mapped[Json]
+    found_at: Mapped[Recorded]
 
 
 class BarRow(Base):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from shared.db import backtests, console, market, trading
+from shared.db import backtests, console, lists, market, trading
 from shared.db.base import Base
 
 metadata = Base.metadata
-MODULES = (backtests, console, market, trading)
+MODULES = (backtests, console, lists, market, trading)
