@@ -29,6 +29,7 @@ PAGES: Final = (
     "books",
     "risk",
     "data",
+    "imports",
     "jobs",
     "stop",
     "system",

@@ -128,9 +128,9 @@ def again_url(row: JobRow) -> str:
             .order_by(JobRow.created_at.desc())
             .limit(1)
         )
-        return url_for("data.confirm", job_id=look) if look else url_for("data.choose_file")
+        return url_for("imports.confirm", job_id=look) if look else url_for("imports.choose_file")
     if row.kind == "inspect":
-        return url_for("data.choose_file")
+        return url_for("imports.choose_file")
     return url_for("data.page") if row.kind == "sample_data" else ""
 
 

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 
 from shared.db.console import CommandRow
 from shared.messages import decode
+from tests.webapp.forms import confirmed
 from tests.webapp.history import FIRST, some_stocks
 from tests.webapp.markup import read
-from tests.webapp.test_data_page import confirmed
 from tests.webapp.test_markup import lost_addresses
 from tests.webapp.world import a_strategy, an_account, equity
 

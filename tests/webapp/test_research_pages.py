@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from shared.db.backtests import JobRow, RunDecisionRow, RunFillRow, RunRow, RunTradeRow
 from shared.db.trading import StrategyTypeRow
 from shared.jobs import BacktestRequest
+from tests.webapp.forms import confirmed
 from tests.webapp.history import do_job, newest_job, some_stocks
 from tests.webapp.markup import read
-from tests.webapp.test_data_page import confirmed
 from tests.webapp.test_markup import lost_addresses
 from webapp import run_columns
 

@@ -1,0 +1,33 @@
+"""Forms of pages, as a browser would send them."""
+
+from html.parser import HTMLParser
+
+
+def confirmed(page):
+    """The form as a browser would send it, unchanged."""
+
+    class Form(HTMLParser):
+        def __init__(self):
+            super().__init__()
+            self.values, self.select = {}, None
+
+        def handle_starttag(self, tag, attrs):
+            given = dict(attrs)
+            if tag == "input" and given.get("name"):
+                self.values[given["name"]] = given.get("value", "")
+            if tag == "select":
+                self.select = given["name"]
+            if (
+                tag == "option"
+                and self.select
+                and ("selected" in given or self.select not in self.values)
+            ):
+                self.values[self.select] = given.get("value", "")
+
+        def handle_endtag(self, tag):
+            if tag == "select":
+                self.select = None
+
+    form = Form()
+    form.feed(page)
+    return form.values
