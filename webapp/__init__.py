@@ -27,6 +27,7 @@ PAGES: Final = (
     "runs",
     "replays",
     "books",
+    "story",
     "risk",
     "data",
     "imports",

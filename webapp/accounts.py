@@ -27,6 +27,18 @@ from webapp.formats import day_start, decimal
 from webapp.live import quotes
 
 DONE_STATES: Final = ("filled", "cancelled", "expired", "rejected")
+ORDER_TONES: Final = {
+    "filled": "good",
+    "working": "info",
+    "submitted": "info",
+    "new": "info",
+    "held": "",
+    "cancelling": "warning",
+    "unknown": "bad",
+    "cancelled": "",
+    "expired": "",
+    "rejected": "bad",
+}
 STATE_WORDS: Final = {"running": "Running", "reduce_only": "Reduce-only", "halted": "Halted"}
 STATE_TONES: Final = {"running": "good", "reduce_only": "warning", "halted": "bad"}
 _STRICTNESS: Final = ("running", "reduce_only", "halted")

@@ -18,30 +18,18 @@ from shared.db.trading import (
     DecisionRow,
     FillRow,
     LedgerEntryRow,
-    OrderEventRow,
     OrderIntentRow,
     OrderRow,
     PositionRow,
     StrategyRow,
 )
 from webapp import accounts, auth
+from webapp.accounts import ORDER_TONES
 from webapp.db import db
 from webapp.paging import AnySelect, Slice, sliced
 
 bp = Blueprint("books", __name__)
 
-ORDER_TONES: Final = {
-    "filled": "good",
-    "working": "info",
-    "submitted": "info",
-    "new": "info",
-    "held": "",
-    "cancelling": "warning",
-    "unknown": "bad",
-    "cancelled": "",
-    "expired": "",
-    "rejected": "bad",
-}
 OUTCOME_TONES: Final = {"ordered": "good", "denied": "warning", "refused": "bad", "nothing": ""}
 OUTCOME_TEXTS: Final = {
     "ordered": "ordered",
@@ -179,43 +167,6 @@ def orders() -> str:
         lambda row: (row[0].decided_at, row[0].client_order_id),
     )
     return _list("books/orders.html", page, chosen, names=_names(o for o, _ in page.rows))
-
-
-@bp.get("/books/orders/<uuid:client_order_id>")
-@auth.viewer
-def order(client_order_id: UUID) -> str:
-    """One order: what was asked, all that became of it, and why."""
-    row = db.session.get(OrderRow, client_order_id)
-    if row is None:
-        abort(404)
-    intent = db.session.get_one(OrderIntentRow, client_order_id)
-    by_order = FillRow.client_order_id == client_order_id
-    relatives = sa.or_(
-        OrderIntentRow.parent_id == client_order_id,
-        OrderIntentRow.client_order_id == intent.parent_id,
-    )
-    return render_template(
-        "books/order.html",
-        order=row,
-        intent=intent,
-        tone=ORDER_TONES[row.state],
-        order_tones=ORDER_TONES,
-        instrument=db.session.get_one(InstrumentRow, row.instrument_id),
-        strategy=db.session.get(StrategyRow, row.strategy_id) if row.strategy_id else None,
-        decision=db.session.get(DecisionRow, intent.decision_id),
-        fills=list(db.session.scalars(sa.select(FillRow).where(by_order).order_by(FillRow.id))),
-        happenings=_order_events(client_order_id),
-        relatives=db.session.execute(
-            sa.select(OrderRow, OrderIntentRow)
-            .join(OrderIntentRow, OrderIntentRow.client_order_id == OrderRow.client_order_id)
-            .where(relatives)
-        ).all(),
-    )
-
-
-def _order_events(client_order_id: UUID) -> list[OrderEventRow]:
-    query = sa.select(OrderEventRow).where(OrderEventRow.client_order_id == client_order_id)
-    return list(db.session.scalars(query.order_by(OrderEventRow.id)))
 
 
 @bp.get("/books/fills")
