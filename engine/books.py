@@ -145,6 +145,7 @@ def _order(intent: OrderIntentRow, row: OrderRow, fill_ids: Any) -> Order:
         reason=row.reason,
         revision=row.revision,
         ended=OrderState(row.ended) if row.ended else None,
+        is_triggered=row.is_triggered,
         is_last=row.state == OrderState.FILLED,
     )
 

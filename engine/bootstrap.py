@@ -25,6 +25,8 @@ from engine.feeds.simulated import SPECS, SimulatedFeed, SimulatedMarket
 from engine.history import series_bars, store_live_bars
 from engine.journal import Journal
 from engine.live import BASE_INTERVAL, AccountLoop
+from engine.margin import Margin
+from engine.matching import Matching
 from engine.narrator import stopped_at_error
 from engine.ports import Feed
 from engine.risk.rules import RiskPolicy, policy_from
@@ -297,16 +299,15 @@ class Assembly:
             portfolio = books.portfolio_of(
                 connection, row.id, row.base_asset, instruments, row.peak_equity
             )
+            portfolio.margin = Margin.from_json(row.margin)
             costs = books.costs_from(row.costs)
             core = TradingCore(row.id, instruments, portfolio, policy_from(row.risk_policy), costs)
             broker = PaperBroker(
                 instruments,
                 costs,
                 portfolio.number,
-                lambda: portfolio.cash,
-                lambda strategy_id, instrument_id: (
-                    portfolio.position(strategy_id, instrument_id).quantity
-                ),
+                portfolio,
+                Matching.from_json(row.matching),
             )
             assert row.market_time is not None
             intervals: set[int] = {BASE_INTERVAL}

@@ -495,6 +495,7 @@ def _order_update(move: OrderMoved, *, placed: bool) -> Any:
         "reason": order.reason,
         "revision": order.revision,
         "ended": order.ended.value if order.ended is not None else None,
+        "is_triggered": order.is_triggered,
         "updated_at": move.event.at,
     }
     if order.asked_quantity is not None:
@@ -545,6 +546,7 @@ def _ledger_row(entry: Any) -> dict[str, Any]:
         "leg": entry.leg,
         "instrument_id": entry.instrument_id,
         "note": entry.note,
+        "worth": entry.worth,
     }
 
 

@@ -6,12 +6,14 @@ The number type of the books is injected: Decimal in paper and live, float in re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 
 from engine.actions import Posted
+from engine.margin import NO_MARGIN, Margin
 from shared.domain.instruments import Instrument
 from shared.domain.ledger import HOLDING, LedgerEntry, entries_of
-from shared.domain.orders import Fill, Number
+from shared.domain.orders import Fill, Number, Side
 from shared.domain.positions import Position
 
 ToNumber = Callable[[float], Number]
@@ -40,10 +42,12 @@ class Portfolio:
         number: ToNumber,
         cash: Number,
         peak: Number | None = None,
+        margin: Margin = NO_MARGIN,
     ) -> None:
         self.base_asset = base_asset
         self.instruments = instruments
         self.number = number
+        self.margin = margin
         self.balances: dict[str, Number] = {base_asset: cash}
         self.positions: dict[tuple[int, int], Position] = {}
         self.marks: dict[int, float] = {}
@@ -90,6 +94,13 @@ class Portfolio:
             rate = rate * self.number(mark) if forward else rate / self.number(mark)
         return rate
 
+    def worth(self, asset: str, amount: Number) -> Number | None:
+        """An amount of another asset in the base asset; None without a rate, or when it is the base asset."""
+        if asset == self.base_asset:
+            return None
+        rate = self.rate(asset)
+        return None if rate is None else amount * rate
+
     def _path(self, asset: str) -> tuple[tuple[int, bool], ...] | None:
         """The shortest chain of instruments from `asset` to the base asset: (id, base to quote?)."""
         chains: dict[str, tuple[tuple[int, bool], ...]] = {asset: ()}
@@ -119,6 +130,28 @@ class Portfolio:
                 return None
             total += amount * rate
         return total
+
+    @property
+    def allow_short(self) -> bool:
+        """Whether anybody may hold less than nothing."""
+        return self.margin.enabled
+
+    def power(self, instrument_id: int) -> Number:
+        """What may be spent on making positions larger, in the instrument's quote asset.
+
+        Without margin what there is of that asset; with it, what leverage leaves. 0 while it is unknown.
+        """
+        asset = self.instruments[instrument_id].quote_asset
+        if not self.margin.enabled:
+            return self.balance(asset)
+        equity, gross, rate = self.equity(), self.gross(), self.rate(asset)
+        if equity is None or gross is None or not rate:
+            return self.number(0.0)
+        return (equity * self.number(self.margin.leverage) - self.number(gross)) / rate
+
+    def held_by(self, strategy_id: int, instrument_id: int) -> Number:
+        """The signed quantity a strategy holds."""
+        return self.position(strategy_id, instrument_id).quantity
 
     def gross(self) -> float | None:
         """The value of all that is held, long or short, in the base asset; None while it is unknown."""
@@ -175,8 +208,10 @@ class Portfolio:
         instrument = self.instruments[fill.instrument_id]
         before = self.position(fill.strategy_id, fill.instrument_id)
         after = before.after(fill, self._fee_in_quote(fill, instrument))
+        if fill.fee and fill.fee_asset == instrument.base_asset:
+            after = _less_fee(after, fill)
         self._put(fill.strategy_id, fill.instrument_id, after)
-        entries = entries_of(fill, instrument)
+        entries = entries_of(fill, instrument, self.worth)
         self._move(entries)
         return entries, after, after.realised - before.realised
 
@@ -209,6 +244,12 @@ class Portfolio:
                 balances[entry.asset] = balances.get(entry.asset, 0) + entry.amount
             if entry.credit == HOLDING:
                 balances[entry.asset] = balances.get(entry.asset, 0) - entry.amount
+
+
+def _less_fee(position: Position, fill: Fill) -> Position:
+    """A fee in the very thing that was traded takes it away: sold, as it were, at the fill's price."""
+    side = Side.SELL if fill.fee > 0 else Side.BUY
+    return position.after(replace(fill, side=side, quantity=abs(fill.fee), fee=0 * fill.fee))
 
 
 _FLAT = Position()

@@ -11,7 +11,8 @@ from engine.backtest.replay import Progress, Record, replay
 from engine.bars import Bars
 from engine.core import TradingCore
 from engine.execution.paper import PaperBroker
-from engine.matching import Costs
+from engine.margin import NO_MARGIN, Margin
+from engine.matching import Costs, Matching
 from engine.portfolio import Portfolio, float_number
 from engine.risk.rules import RiskPolicy
 from engine.sizing import Sizing
@@ -40,6 +41,8 @@ class Specification:
     costs: Costs = field(default_factory=Costs)
     sizing: Sizing = field(default_factory=Sizing)
     policy: RiskPolicy = field(default_factory=RiskPolicy)
+    matching: Matching = field(default_factory=Matching)
+    margin: Margin = NO_MARGIN
     starts_at: datetime | None = None
 
 
@@ -66,7 +69,11 @@ def assemble(specification: Specification) -> tuple[TradingCore, PaperBroker]:
     """The core with its one strategy, and the broker it trades with."""
     asset = quote_asset(specification)
     portfolio = Portfolio(
-        asset, specification.instruments, float_number, float(specification.capital)
+        asset,
+        specification.instruments,
+        float_number,
+        float(specification.capital),
+        margin=specification.margin,
     )
     core = TradingCore(
         RESEARCH_ACCOUNT,
@@ -79,8 +86,8 @@ def assemble(specification: Specification) -> tuple[TradingCore, PaperBroker]:
         specification.instruments,
         specification.costs,
         float_number,
-        lambda: portfolio.cash,
-        lambda strategy_id, instrument_id: portfolio.position(strategy_id, instrument_id).quantity,
+        portfolio,
+        specification.matching,
     )
     named = {
         bound.key: Input(bound.symbol, interval_text(bound.interval), bound.trades)

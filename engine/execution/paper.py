@@ -7,22 +7,45 @@ derive from the order, so a fill that is matched again after a crash is the same
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
-from engine.matching import Costs, Level, at_open, inside, on_quote, worsened
+from engine.execution.working import (
+    Budget,
+    Working,
+    at_the_open,
+    leg_price,
+    level_of,
+    pessimistic,
+)
+from engine.matching import (
+    Costs,
+    Intrabar,
+    Level,
+    Matching,
+    at_price,
+    inside,
+    met,
+    on_quote,
+    path,
+    within_limit,
+    worsened,
+)
 from engine.portfolio import ToNumber
 from engine.sizing import lots
 from shared.domain.instruments import Instrument
 from shared.domain.market import Bar, Quote
 from shared.domain.orders import (
     Acknowledged,
+    Amended,
+    AmendRefused,
     Cancelled,
     CancelRefused,
+    Expired,
     Fill,
     Held,
-    Leg,
     Number,
     Order,
     OrderEvent,
@@ -31,25 +54,44 @@ from shared.domain.orders import (
     OrderType,
     Rejected,
     Side,
+    TimeInForce,
+    Triggered,
 )
 
 Told = tuple[UUID, OrderEvent]
+NETTED: Final = "netted"
+"""The liquidity of a fill against another strategy of the same account: no venue, no fee."""
 
 
-@dataclass(slots=True)
-class _Working:
-    request: OrderRequest
-    level: Level
-    quantity: Number | None
-    active_from: datetime
-    sequence: int
-    fills: int = 0
-    children: list[OrderRequest] = field(default_factory=list)
+class Funds(Protocol):
+    """What the books say at the moment of a fill. They must know a fill before the next event is asked for."""
+
+    @property
+    def allow_short(self) -> bool: ...
+
+    def power(self, instrument_id: int) -> Number:
+        """What may be spent on making positions larger, in the instrument's quote asset."""
+        ...
+
+    def held_by(self, strategy_id: int, instrument_id: int) -> Number:
+        """The signed quantity a strategy holds."""
+        ...
+
+
+class _Ready(NamedTuple):
+    """An order that acts at this price."""
+
+    working: Working
+    price: float
+    at: datetime
+    liquidity: str
 
 
 class PaperBroker:
-    """`cash()` is what the account has free to spend now, in quote units; `held(strategy, instrument)`
-    the signed quantity a strategy holds now. Both must know a fill before the next event is asked for.
+    """Takes requests of one account and tells what the market made of them.
+
+    `ambiguous` counts bars in which both a stop and a target of one position were touched, so that
+    the intrabar rule decided which came first.
     """
 
     def __init__(
@@ -57,18 +99,19 @@ class PaperBroker:
         instruments: Mapping[int, Instrument],
         costs: Costs,
         number: ToNumber,
-        cash: Callable[[], Number],
-        held: Callable[[int, int], Number],
+        funds: Funds,
+        matching: Matching | None = None,
     ) -> None:
         self._instruments = instruments
         self._costs = costs
         self._number = number
-        self._cash = cash
-        self._held_by = held
-        self._working: dict[int, dict[UUID, _Working]] = {}
+        self._funds = funds
+        self._matching = matching or Matching()
+        self._working: dict[int, dict[UUID, Working]] = {}
         self._held: dict[UUID, list[OrderRequest]] = {}
         self._sequence = 0
         self._fee_rate = number(costs.fee_rate)
+        self.ambiguous = 0
 
     @property
     def is_idle(self) -> bool:
@@ -78,25 +121,26 @@ class PaperBroker:
     # Requests -------------------------------------------------------------------------
 
     def submit(self, request: OrderRequest, at: datetime) -> Iterator[Told]:
-        """Take an order in. A leg with a parent that has not filled is held until it does."""
+        """Take an order in. One with a parent that has not filled is held until it does."""
         if request.parent_id is not None:
             self._held.setdefault(request.parent_id, []).append(request)
             yield request.client_order_id, Held(at)
             return
-        level = _level(request, request.limit_price, request.stop_price)
-        self._add(_Working(request, level, request.quantity, at, self._next()))
-        yield (
-            request.client_order_id,
-            Acknowledged(at, venue_order_id=f"paper-{request.client_order_id}"),
-        )
+        yield self._begin(request, at)
+
+    def _begin(self, request: OrderRequest, at: datetime) -> Told:
+        level = level_of(request, request.limit_price, request.stop_price)
+        self._add(Working(request, level, request.quantity, request.value, at, self._next()))
+        order_id = request.client_order_id
+        return order_id, Acknowledged(at, venue_order_id=f"paper-{order_id}")
 
     def cancel(self, client_order_id: UUID, at: datetime, reason: str = "asked") -> Iterator[Told]:
-        """Take an order out, and the legs that waited for it."""
-        for parent, legs in list(self._held.items()):
-            for leg in legs:
-                if leg.client_order_id == client_order_id:
-                    legs.remove(leg)
-                    if not legs:
+        """Take an order out, and the orders that waited for it."""
+        for parent, waiting in list(self._held.items()):
+            for request in waiting:
+                if request.client_order_id == client_order_id:
+                    waiting.remove(request)
+                    if not waiting:
                         del self._held[parent]
                     yield client_order_id, Cancelled(at, reason)
                     return
@@ -104,9 +148,37 @@ class PaperBroker:
         if working is None:
             yield client_order_id, CancelRefused(at, "no such working order")
             return
-        self._remove(working)
-        yield client_order_id, Cancelled(at, reason)
-        yield from self._drop_children(client_order_id, at)
+        yield from self._end(working, Cancelled(at, reason))
+
+    def amend(
+        self,
+        client_order_id: UUID,
+        at: datetime,
+        *,
+        quantity: Number | None = None,
+        limit_price: float | None = None,
+        stop_price: float | None = None,
+    ) -> Iterator[Told]:
+        """Change a working order; prices from before `at` do not meet the new one."""
+        working = self._find(client_order_id)
+        if working is None:
+            yield client_order_id, AmendRefused(at, "no such working order")
+            return
+        if quantity is not None and (working.quantity is None or quantity <= working.filled):
+            yield client_order_id, AmendRefused(at, f"{working.filled} of it has traded already")
+            return
+        level = working.level
+        if quantity is not None:
+            working.quantity = quantity - working.filled
+        if limit_price is not None:
+            level.limit, level.resting = limit_price, False
+        if stop_price is not None:
+            level.stop = stop_price
+            if level.type is OrderType.TRAILING_STOP:
+                level.best = level.best_behind(stop_price)
+        working.active_from = max(working.active_from, at)
+        working.revision += 1
+        yield client_order_id, Amended(at, working.revision, quantity, limit_price, stop_price)
 
     def restore(self, order: Order, at: datetime, *, resting: bool) -> None:
         """Take back an order the database knows as open, to be matched from `at` on.
@@ -117,76 +189,171 @@ class PaperBroker:
         if order.state is OrderState.HELD:
             self._held.setdefault(request.parent_id or request.client_order_id, []).append(request)
             return
-        level = _level(
+        level = level_of(
             request,
             order.limit_price if order.limit_price is not None else request.limit_price,
             order.stop_price if order.stop_price is not None else request.stop_price,
         )
-        level.resting = resting
-        quantity = order.asked_quantity
-        left = quantity - order.filled if quantity is not None else None
-        self._add(_Working(request, level, left, at, self._next(), fills=len(order.fill_ids)))
+        level.resting, level.triggered = resting, order.is_triggered
+        asked = order.asked_quantity
+        quantity = asked - order.filled if asked is not None else None
+        value = None
+        if asked is None and request.value is not None:
+            value = request.value - order.filled_value - order.fees
+        working = Working(request, level, quantity, value, at, self._next(), order.filled)
+        working.fills, working.revision = len(order.fill_ids), order.revision
+        self._add(working)
 
-    # Prices ---------------------------------------------------------------------------
+    # Time -----------------------------------------------------------------------------
+
+    def expire(self, at: datetime) -> Iterator[Told]:
+        """End the orders whose life is over at `at`, those that wait for a parent included."""
+        over = [w for orders in self._working.values() for w in orders.values() if w.is_over(at)]
+        for working in over:
+            yield from self._expired(working)
+        for waiting in list(self._held.values()):
+            for request in list(waiting):
+                if request.expires_at is not None and request.expires_at <= at:
+                    waiting.remove(request)
+                    yield request.client_order_id, Expired(request.expires_at, "its time is over")
+
+    def _expired(self, working: Working) -> Iterator[Told]:
+        expires_at = working.request.expires_at
+        assert expires_at is not None
+        yield from self._end(working, Expired(expires_at, "its time is over"))
+
+    # Bars -----------------------------------------------------------------------------
 
     def on_bars(self, bars: Iterable[Bar]) -> Iterator[Told]:
         """Match against bars that closed together: opens first, sells before buys, then what lay inside."""
         traded = [bar for bar in bars if not bar.filled and bar.instrument_id in self._working]
-        before = {
-            bar.instrument_id: list(self._working[bar.instrument_id].values()) for bar in traded
-        }
-        opens = [
-            (_at_the_open(working), working, bar)
-            for bar in traded
-            for working in before[bar.instrument_id]
-            if working.active_from <= bar.opened_at
-        ]
-        for _, working, bar in sorted(opens, key=lambda entry: entry[0]):
-            if (
-                self._is_working(working)
-                and (price := at_open(working.level, bar.open)) is not None
-            ):
-                yield from self._fill(working, price, bar.opened_at)
+        budgets = {bar.instrument_id: self._budget(bar) for bar in traded}
+        ready: list[_Ready] = []
         for bar in traded:
-            yield from self._inside(bar)
+            for working in list(self._working.get(bar.instrument_id, {}).values()):
+                if working.is_over(bar.opened_at):
+                    yield from self._expired(working)
+                elif working.active_from <= bar.opened_at:
+                    ask = partial(at_price, price=bar.open)
+                    yield from self._look(working, ask, bar.opened_at, ready)
+        yield from self._execute(ready, lambda request: budgets[request.instrument_id])
+        for bar in traded:
+            budget = budgets[bar.instrument_id]
+            if self._matching.intrabar is Intrabar.OHLC_PATH:
+                yield from self._along(bar, budget)
+            else:
+                yield from self._inside(bar, budget)
 
-    def _inside(self, bar: Bar) -> Iterator[Told]:
-        """Entries first, since their exits may follow in the same bar; then stops before targets."""
+    def _budget(self, bar: Bar) -> Budget:
+        share = self._matching.volume_share
+        return Budget(None if share is None else share * bar.volume)
+
+    def _inside(self, bar: Bar, budget: Budget) -> Iterator[Told]:
+        """Worst case. Entries first, since their exits may follow in the same bar; then stops before targets."""
         entries = [w for w in self._of(bar) if not w.request.leg.is_protective]
-        for working in sorted(entries, key=_pessimistic):
-            if self._is_working(working) and (price := inside(working.level, bar)) is not None:
-                yield from self._fill(working, price, bar.closed_at)
+        for working in sorted(entries, key=pessimistic):
+            if working.active_from < bar.closed_at and self._is_working(working):
+                yield from self._touch(working, bar, budget)
         exits = [w for w in self._of(bar) if w.request.leg.is_protective]
-        for working in sorted(exits, key=_pessimistic):
+        self._count_ambiguous(exits, bar)
+        for working in sorted(exits, key=pessimistic):
             if not self._is_working(working):
                 continue
             entered_inside = working.active_from == bar.closed_at
             if entered_inside and working.level.type is OrderType.LIMIT:
                 continue  # the target may have been touched before the entry: not counted
-            price = inside(working.level, bar, entered_inside=entered_inside)
-            if price is not None:
-                yield from self._fill(working, price, bar.closed_at)
+            yield from self._touch(working, bar, budget, entered_inside=entered_inside)
 
-    def _of(self, bar: Bar) -> list[_Working]:
-        """Orders that were there when the bar opened, or whose entry filled inside it (at its close)."""
+    def _touch(
+        self, working: Working, bar: Bar, budget: Budget, *, entered_inside: bool = False
+    ) -> Iterator[Told]:
+        level = working.level
+        was_triggered, liquidity = level.triggered, _liquidity(working)
+        price = inside(level, bar, entered_inside=entered_inside)
+        if level.triggered and not was_triggered:
+            yield working.request.client_order_id, Triggered(bar.closed_at)
+        level.resting = level.is_limit
+        if price is not None:
+            yield from self._fill(working, price, bar.closed_at, budget, liquidity)
+
+    def _count_ambiguous(self, exits: list[Working], bar: Bar) -> None:
+        owners = [
+            {
+                w.request.strategy_id
+                for w in exits
+                if w.active_from < bar.closed_at
+                and (w.level.type is OrderType.LIMIT) is is_target
+                and _touches(w, bar)
+            }
+            for is_target in (False, True)
+        ]
+        if owners[0] & owners[1]:
+            self.ambiguous += 1
+
+    def _along(self, bar: Bar, budget: Budget) -> Iterator[Told]:
+        """Along the OHLC path, order by order as the price meets them."""
+        price = bar.open
+        left_over: set[UUID] = set()  # what volume left of these works on in the next bar
+        for end in path(bar)[1:]:
+            while found := self._first_met(bar, price, end, left_over):
+                working, price = found
+                level, liquidity = working.level, _liquidity(working)
+                if level.type is OrderType.STOP_LIMIT and not level.triggered:
+                    level.triggered = level.resting = True
+                    yield working.request.client_order_id, Triggered(bar.closed_at)
+                    if not within_limit(level, price):
+                        continue
+                yield from self._fill(working, price, bar.closed_at, budget, liquidity)
+                left_over.add(working.request.client_order_id)
+            for working in self._of(bar):
+                working.level.follow(end)
+            price = end
+        for working in self._of(bar):
+            working.level.resting = working.level.is_limit
+
+    def _first_met(
+        self, bar: Bar, start: float, end: float, passed_over: set[UUID]
+    ) -> tuple[Working, float] | None:
+        """The next order on the way, and where; of several at one price the one that is worst for us."""
+        found = [
+            (abs(price - start), pessimistic(working), working, price)
+            for working in self._of(bar)
+            if working.request.client_order_id not in passed_over
+            and (price := met(working.level, start, end)) is not None
+        ]
+        if not found:
+            return None
+        _, _, working, price = min(found, key=lambda entry: entry[:2])
+        return working, price
+
+    def _of(self, bar: Bar) -> list[Working]:
+        """Orders that were there when the bar opened, or that a fill inside it woke (at its close)."""
         return [
             working
             for working in self._working.get(bar.instrument_id, {}).values()
-            if working.active_from <= bar.opened_at or working.active_from == bar.closed_at
+            if (working.active_from <= bar.opened_at or working.active_from == bar.closed_at)
+            and working.lives_through(bar)
         ]
+
+    # Quotes ---------------------------------------------------------------------------
 
     def on_quote(self, quote: Quote) -> Iterator[Told]:
         """Match against best bid and ask. A quote from before an order was active does not see it."""
-        orders = self._working.get(quote.instrument_id)
-        if not orders:
+        ready: list[_Ready] = []
+        for working in list(self._working.get(quote.instrument_id, {}).values()):
+            if working.is_over(quote.quoted_at):
+                yield from self._expired(working)
+            elif working.active_from <= quote.quoted_at:
+                ask = partial(on_quote, quote=quote)
+                yield from self._look(working, ask, quote.quoted_at, ready)
+        if not ready:
             return
-        for working in sorted(
-            orders.values(), key=lambda w: (w.request.side is Side.BUY, w.sequence)
-        ):
-            if working.active_from > quote.quoted_at or not self._is_working(working):
-                continue
-            if (price := on_quote(working.level, quote)) is not None:
-                yield from self._fill(working, price, quote.quoted_at)
+        sizes = {Side.BUY: quote.ask_quantity, Side.SELL: quote.bid_quantity}
+        budgets = {
+            side: Budget(None if size is None else float(size)) for side, size in sizes.items()
+        }
+        middle = float((quote.bid + quote.ask) / 2)
+        yield from self._execute(ready, lambda request: budgets[request.side], middle)
 
     def trails(self) -> Iterator[tuple[UUID, float]]:
         """(order, stop level) of every trailing stop, to be kept with the moment."""
@@ -196,24 +363,136 @@ class PaperBroker:
                 if working.level.type is OrderType.TRAILING_STOP and level is not None:
                     yield working.request.client_order_id, level
 
-    # Inside ---------------------------------------------------------------------------
+    # Orders that act at one price -----------------------------------------------------
 
-    def _fill(self, working: _Working, raw: float, at: datetime) -> Iterator[Told]:
+    def _look(
+        self,
+        working: Working,
+        ask: Callable[[Level], float | None],
+        at: datetime,
+        ready: list[_Ready],
+    ) -> Iterator[Told]:
+        """Take an order that acts now among the `ready`; end one that may not act, or that will not wait."""
+        request, level = working.request, working.level
+        was_triggered, was_resting, liquidity = level.triggered, level.resting, _liquidity(working)
+        price = ask(level)
+        if level.triggered and not was_triggered:
+            yield request.client_order_id, Triggered(at)
+        if price is not None and request.post_only and not was_resting:
+            yield from self._end(working, Rejected(at, "post-only: it would have traded at once"))
+        elif price is not None:
+            ready.append(_Ready(working, price, at, liquidity))
+        elif request.time_in_force.is_immediate:
+            yield from self._end(working, Cancelled(at, "nothing could trade at once"))
+        level.resting = level.is_limit
+
+    def _execute(
+        self,
+        ready: list[_Ready],
+        budget_of: Callable[[OrderRequest], Budget],
+        middle: float | None = None,
+    ) -> Iterator[Told]:
+        """Fill what acts now: crossing orders of different strategies against each other, the rest outside."""
+        ready.sort(key=lambda entry: at_the_open(entry.working))
+        if len(ready) > 1:
+            yield from self._net(ready, middle)
+        for working, price, at, liquidity in ready:
+            if self._is_working(working):
+                yield from self._fill(working, price, at, budget_of(working.request), liquidity)
+
+    def _net(self, ready: list[_Ready], middle: float | None) -> Iterator[Told]:
+        """Orders of different strategies that would cross trade with each other, without venue and fee."""
+        sells = [entry for entry in ready if entry.working.request.side is Side.SELL]
+        buys = [entry for entry in ready if entry.working.request.side is Side.BUY]
+        for sell in sells:
+            for buy in buys:
+                ours, theirs = sell.working.request, buy.working.request
+                if ours.instrument_id != theirs.instrument_id:
+                    continue
+                if ours.strategy_id == theirs.strategy_id:
+                    continue
+                price = sell.price if middle is None else middle
+                yield from self._cross(sell.working, buy.working, price, sell.at)
+
+    def _cross(self, sell: Working, buy: Working, price: float, at: datetime) -> Iterator[Told]:
+        if not (self._is_working(sell) and self._is_working(buy)):
+            return
+        quantity = min(self._wanted(sell, price), self._wanted(buy, price))
+        if quantity <= 0:
+            return
+        for working in (sell, buy):
+            fee_rate = self._number(0.0)
+            yield from self._trade(working, quantity, price, at, fee_rate, NETTED)
+
+    def _wanted(self, working: Working, price: float) -> Number:
+        """What is left of an order, as far as its position and short selling allow it."""
+        request = working.request
+        wanted = working.quantity
+        if wanted is None:
+            assert working.value is not None
+            lot = self._instruments[request.instrument_id].lot_size
+            wanted = self._in_lots(float(working.value) / price, lot) or self._number(0.0)
+        if request.reduce_only or (request.side is Side.SELL and not self._funds.allow_short):
+            return min(wanted, self._left_to_close(request))
+        return wanted
+
+    # One fill -------------------------------------------------------------------------
+
+    def _fill(
+        self, working: Working, raw: float, at: datetime, budget: Budget, liquidity: str
+    ) -> Iterator[Told]:
+        """Trade as much as funds and volume allow; what funds do not allow is cancelled."""
         request = working.request
         instrument = self._instruments[request.instrument_id]
         price = raw
-        if request.type is not OrderType.LIMIT:
+        if not working.level.has_limit:
             price = worsened(raw, request.side, self._costs.slippage, instrument.tick_size)
-        self._remove(working)
         if request.reduce_only and not self._left_to_close(request):
-            yield request.client_order_id, Cancelled(at, "nothing is left to close")
+            yield from self._end(working, Cancelled(at, "nothing is left to close"))
             return
-        quantity, cut = self._payable(working, price, instrument)
-        if quantity is None:
-            yield request.client_order_id, Rejected(at, "insufficient funds")
-            yield from self._drop_children(request.client_order_id, at)
+        payable, cut = self._payable(working, price, instrument)
+        if payable is None:
+            yield from self._end(working, Rejected(at, cut))
             return
+        quantity = self._within(budget, payable, instrument)
+        waits = quantity < payable
+        if request.time_in_force is TimeInForce.FOK and (waits or cut):
+            why = cut or f"fill or kill: only {quantity} could trade at once"
+            yield from self._end(working, Cancelled(at, why))
+            return
+        if quantity > 0:
+            if budget.left is not None:
+                budget.left -= float(quantity)
+            yield from self._trade(
+                working, quantity, price, at, self._fee_rate, liquidity, waits=waits, cut=cut
+            )
+        if waits and request.time_in_force is TimeInForce.IOC and self._is_working(working):
+            yield from self._end(working, Cancelled(at, "no more could trade at once"))
+
+    def _trade(
+        self,
+        working: Working,
+        quantity: Number,
+        price: float,
+        at: datetime,
+        fee_rate: Number,
+        liquidity: str,
+        *,
+        waits: bool | None = None,
+        cut: str = "",
+    ) -> Iterator[Told]:
+        """One fill and what follows from it. `waits`: more of the order is to trade later; None if that
+        is to be seen from what is left."""
+        request = working.request
+        instrument = self._instruments[request.instrument_id]
         amount = self._number(price)
+        fee = quantity * amount * fee_rate
+        self._take(working, quantity, quantity * amount + fee, instrument)
+        if waits is None:
+            waits = (working.quantity if working.quantity is not None else working.value) > 0  # type: ignore[operator]
+        done = not waits or bool(cut)
+        if done:
+            self._remove(working)
         fill = Fill(
             client_order_id=request.client_order_id,
             venue_fill_id=f"{request.client_order_id}:{working.fills}",
@@ -223,47 +502,93 @@ class PaperBroker:
             side=request.side,
             quantity=quantity,
             price=amount,
-            fee=quantity * amount * self._fee_rate,
+            fee=fee,
             fee_asset=instrument.quote_asset,
             at=at,
-            liquidity="maker"
-            if request.type is OrderType.LIMIT and working.level.resting
-            else "taker",
-            last=not cut,
+            liquidity=liquidity,
+            last=done and not cut,
         )
+        working.fills += 1
+        before = self._funds.held_by(request.strategy_id, request.instrument_id)
         yield request.client_order_id, fill
         if cut:
             yield request.client_order_id, Cancelled(at, cut)
-        if request.leg.is_protective:
+        yield from self._follow_up(working, fill, before, is_complete=done and not cut)
+        if cut:
+            yield from self._drop_children(request.client_order_id, at)
+
+    def _take(
+        self, working: Working, quantity: Number, spent: Number, instrument: Instrument
+    ) -> None:
+        """Count what traded off what is left. A value that buys no lot any more is spent."""
+        working.filled += quantity
+        if working.quantity is not None:
+            working.quantity -= quantity
+            return
+        assert working.value is not None
+        left = working.value - spent
+        lot = instrument.lot_size
+        worth = lot * spent / quantity if lot is not None else 1e-9 * abs(float(spent))
+        working.value = left if left >= worth else 0 * left
+
+    def _follow_up(
+        self, working: Working, fill: Fill, before: Number, *, is_complete: bool
+    ) -> Iterator[Told]:
+        """What a fill ends and what it wakes."""
+        request, at = working.request, fill.at
+        if request.leg.is_protective and is_complete:
             yield from self._cancel_siblings(request, at)
-        if not self._held_by(request.strategy_id, request.instrument_id):
+        if request.oco is not None and (is_complete or not request.reduce_only):
+            yield from self._cancel_group(request, at)
+        held = self._funds.held_by(request.strategy_id, request.instrument_id)
+        if not held or before * held < 0:
             yield from self._end_protection(request, at, "nothing is left to protect")
-        yield from self._activate_children(request, fill)
+        yield from self._wake(request, fill, is_complete=is_complete)
 
     def _payable(
-        self, working: _Working, price: float, instrument: Instrument
+        self, working: Working, price: float, instrument: Instrument
     ) -> tuple[Number | None, str]:
-        """(quantity that can be traded, why the rest of it cannot); None when nothing can be bought."""
-        lot = instrument.lot_size
-        per_unit = price * (1 + self._costs.fee_rate)
-        cash = float(self._cash())
-        if working.request.value is not None:
-            spend = min(float(working.request.value), cash)
-            return self._in_lots(spend / per_unit, lot), ""
-        assert working.quantity is not None
-        if working.request.reduce_only:
-            left = self._left_to_close(working.request)
+        """(quantity that can be traded, why the rest of it cannot); None when nothing can."""
+        request = working.request
+        if request.reduce_only:
+            assert working.quantity is not None
+            left = self._left_to_close(request)
             return (left, "no more is held") if left < working.quantity else (working.quantity, "")
-        wanted = float(working.quantity)
-        if working.request.side is Side.SELL or wanted * per_unit <= cash * (1 + 1e-12):
+        closes = self._left_to_close(request)
+        if request.side is Side.SELL and not self._funds.allow_short:
+            return self._sellable(working, closes)
+        per_unit = price * (1 + self._costs.fee_rate)
+        power = max(0.0, float(self._funds.power(request.instrument_id)))
+        if working.value is not None:
+            spend = min(float(working.value), float(closes) * per_unit + power)
+            quantity = self._in_lots(spend / per_unit, instrument.lot_size)
+            return quantity, "" if quantity is not None else "insufficient funds"
+        assert working.quantity is not None
+        added = float(working.quantity) - float(closes)
+        if added * per_unit <= power * (1 + 1e-12):
             return working.quantity, ""
-        short = "insufficient funds for the rest"
-        return self._in_lots(max(0.0, cash) / per_unit, lot), short
+        most = self._in_lots(float(closes) + power / per_unit, instrument.lot_size)
+        return most, "insufficient funds for the rest" if most is not None else "insufficient funds"
+
+    @staticmethod
+    def _sellable(working: Working, held: Number) -> tuple[Number | None, str]:
+        """Without short selling nobody sells more than he holds."""
+        assert working.quantity is not None
+        if held >= working.quantity:
+            return working.quantity, ""
+        why = "no more is held, and this account does not sell short"
+        return (held, why) if held > 0 else (None, why)
 
     def _left_to_close(self, request: OrderRequest) -> Number:
-        """What a reducing order may trade: what is held on the other side of it, and no more."""
-        held = self._held_by(request.strategy_id, request.instrument_id)
+        """What is held on the other side of an order, and so would only be closed by it."""
+        held = self._funds.held_by(request.strategy_id, request.instrument_id)
         return max(-request.side.sign * held, 0 * held)
+
+    def _within(self, budget: Budget, quantity: Number, instrument: Instrument) -> Number:
+        """As much of a quantity as still may trade now, in whole lots."""
+        if budget.left is None or float(quantity) <= budget.left:
+            return quantity
+        return self._in_lots(max(0.0, budget.left), instrument.lot_size) or 0 * quantity
 
     def _in_lots(self, quantity: float, lot: Number | None) -> Number | None:
         if lot is None:
@@ -271,22 +596,34 @@ class PaperBroker:
         whole = lots(quantity, float(lot))
         return self._number(float(whole * lot)) if whole > 0 else None
 
-    def _activate_children(self, parent: OrderRequest, fill: Fill) -> Iterator[Told]:
-        """The entry filled: its legs protect all that is held now, in place of any older ones."""
-        legs = self._held.pop(parent.client_order_id, ())
+    # What a fill wakes and ends -------------------------------------------------------
+
+    def _wake(self, parent: OrderRequest, fill: Fill, *, is_complete: bool) -> Iterator[Told]:
+        """Orders that waited for this one: protection at its first fill, others once all of it traded."""
+        waiting = self._held.pop(parent.client_order_id, [])
+        legs = [request for request in waiting if request.leg.is_protective]
+        others = [request for request in waiting if not request.leg.is_protective]
         if legs:
-            yield from self._end_protection(
-                parent, fill.at, "a newer entry's protection replaces it"
-            )
-        quantity = abs(self._held_by(parent.strategy_id, parent.instrument_id))
+            yield from self._protect(parent, legs, fill)
+        else:
+            yield from self._resize_protection(parent, fill.at)
+        if is_complete:
+            for request in others:
+                yield self._begin(request, fill.at)
+        elif others:
+            self._held[parent.client_order_id] = others
+
+    def _protect(
+        self, parent: OrderRequest, legs: list[OrderRequest], fill: Fill
+    ) -> Iterator[Told]:
+        """The entry filled: its legs protect all that is held now, in place of any older ones."""
+        yield from self._end_protection(parent, fill.at, "a newer entry's protection replaces it")
+        quantity = abs(self._funds.held_by(parent.strategy_id, parent.instrument_id))
         for leg in legs:
-            price = float(fill.price)
-            away = leg.distance if leg.distance is not None else (leg.fraction or 0.0) * price
-            # The stop of a sell lies under the entry, its target above; of a buy the other way.
-            sign = -1 if (leg.side is Side.SELL) == (leg.leg is not Leg.TAKE_PROFIT) else 1
-            level_price = price + sign * away
-            level = _level(leg, level_price, level_price)
-            self._add(_Working(leg, level, quantity, fill.at, self._next()))
+            price = leg_price(leg, float(fill.price))
+            level = level_of(leg, price, price)
+            level.resting = level.is_limit
+            self._add(Working(leg, level, quantity, None, fill.at, self._next()))
             is_limit = leg.type is OrderType.LIMIT
             yield (
                 leg.client_order_id,
@@ -294,72 +631,91 @@ class PaperBroker:
                     fill.at,
                     venue_order_id=f"paper-{leg.client_order_id}",
                     quantity=quantity,
-                    stop_price=None if is_limit else level_price,
-                    limit_price=level_price if is_limit else None,
+                    stop_price=None if is_limit else price,
+                    limit_price=price if is_limit else None,
                 ),
             )
+
+    def _resize_protection(self, parent: OrderRequest, at: datetime) -> Iterator[Told]:
+        """More of an entry filled: the legs that its first fill woke protect that too."""
+        held = abs(self._funds.held_by(parent.strategy_id, parent.instrument_id))
+        for working in list(self._working.get(parent.instrument_id, {}).values()):
+            request = working.request
+            if request.parent_id != parent.client_order_id or not request.leg.is_protective:
+                continue
+            if working.quantity != held:
+                working.quantity = held
+                working.revision += 1
+                yield (
+                    request.client_order_id,
+                    Amended(at, working.revision, working.filled + held),
+                )
 
     def _end_protection(self, of: OrderRequest, at: datetime, why: str) -> Iterator[Told]:
         """Cancel the working protective orders of one strategy in one instrument."""
         for working in list(self._working.get(of.instrument_id, {}).values()):
             other = working.request
             if other.leg.is_protective and other.strategy_id == of.strategy_id:
-                self._remove(working)
-                yield other.client_order_id, Cancelled(at, why)
+                yield from self._end(working, Cancelled(at, why))
 
     def _cancel_siblings(self, request: OrderRequest, at: datetime) -> Iterator[Told]:
-        """One leg of a pair done is the end of the other."""
+        """One leg of a decision done is the end of the other."""
         for working in list(self._working.get(request.instrument_id, {}).values()):
             other = working.request
             if other.leg.is_protective and other.decision_id == request.decision_id:
-                self._remove(working)
-                yield other.client_order_id, Cancelled(at, f"its {request.leg} filled")
+                yield from self._end(working, Cancelled(at, f"its {request.leg} filled"))
+
+    def _cancel_group(self, request: OrderRequest, at: datetime) -> Iterator[Told]:
+        """One order of a one-cancels-other group traded: the others go."""
+        for working in list(self._working.get(request.instrument_id, {}).values()):
+            other = working.request
+            if other.oco == request.oco and other.client_order_id != request.client_order_id:
+                yield from self._end(working, Cancelled(at, "the other of its pair traded"))
 
     def _drop_children(self, parent: UUID, at: datetime) -> Iterator[Told]:
-        for leg in self._held.pop(parent, ()):
-            yield leg.client_order_id, Cancelled(at, "its entry did not fill")
+        for request in self._held.pop(parent, ()):
+            yield request.client_order_id, Cancelled(at, "its entry did not fill")
+
+    # Who works here -------------------------------------------------------------------
+
+    def _end(self, working: Working, event: Cancelled | Expired | Rejected) -> Iterator[Told]:
+        """The order ends, and with it whatever waited for it."""
+        self._remove(working)
+        yield working.request.client_order_id, event
+        yield from self._drop_children(working.request.client_order_id, event.at)
 
     def _next(self) -> int:
         self._sequence += 1
         return self._sequence
 
-    def _add(self, working: _Working) -> None:
+    def _add(self, working: Working) -> None:
         orders = self._working.setdefault(working.request.instrument_id, {})
         orders[working.request.client_order_id] = working
 
-    def _remove(self, working: _Working) -> None:
+    def _remove(self, working: Working) -> None:
         orders = self._working[working.request.instrument_id]
         del orders[working.request.client_order_id]
         if not orders:
             del self._working[working.request.instrument_id]
 
-    def _is_working(self, working: _Working) -> bool:
+    def _is_working(self, working: Working) -> bool:
         orders = self._working.get(working.request.instrument_id, {})
         return working.request.client_order_id in orders
 
-    def _find(self, client_order_id: UUID) -> _Working | None:
+    def _find(self, client_order_id: UUID) -> Working | None:
         for orders in self._working.values():
             if client_order_id in orders:
                 return orders[client_order_id]
         return None
 
 
-def _level(request: OrderRequest, limit_price: float | None, stop_price: float | None) -> Level:
-    if request.type is OrderType.LIMIT:
-        return Level(request.type, request.side, limit_price)
-    level = Level(request.type, request.side, stop_price)
-    if request.type is OrderType.TRAILING_STOP and stop_price is not None:
-        level.trail, level.trail_fraction = request.distance, request.fraction
-        level.best = level.best_behind(stop_price)
-    return level
+def _liquidity(working: Working) -> str:
+    """Who waited for whom: a limit that prices have seen before makes, everything else takes."""
+    return "maker" if working.level.is_limit and working.level.resting else "taker"
 
 
-def _at_the_open(working: _Working) -> tuple[bool, bool, int]:
-    """Sells before buys, so that their cash can be spent; markets before levels; then as they came."""
-    request = working.request
-    return (request.side is Side.BUY, request.type is not OrderType.MARKET, working.sequence)
-
-
-def _pessimistic(working: _Working) -> tuple[bool, int]:
-    """Stops before limits, then in the order they came."""
-    return (working.level.type is OrderType.LIMIT, working.sequence)
+def _touches(working: Working, bar: Bar) -> bool:
+    """Whether the bar's range holds the price at which this order acts."""
+    level = working.level
+    price = level.limit if level.type is OrderType.LIMIT else level.stop_level()
+    return price is not None and bar.low <= price <= bar.high

@@ -50,6 +50,10 @@ def upgrade() -> None:
         "orders", sa.Column("revision", sa.BigInteger(), server_default="0", nullable=False)
     )
     op.add_column("orders", sa.Column("ended", sa.Text(), nullable=True))
+    op.add_column(
+        "orders",
+        sa.Column("is_triggered", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+    )
 
     op.add_column("ledger_entries", sa.Column("instrument_id", sa.BigInteger(), nullable=True))
     op.create_foreign_key(
@@ -65,6 +69,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_column("ledger_entries", "note")
     op.drop_column("ledger_entries", "instrument_id")
+    op.drop_column("orders", "is_triggered")
     op.drop_column("orders", "ended")
     op.drop_column("orders", "revision")
     op.drop_constraint(op.f("ck_order_intents_time_in_force_known"), "order_intents")

@@ -239,6 +239,7 @@ class OrderRow(Base):
     reason: Mapped[str] = mapped_column(default="", server_default="")
     revision: Mapped[int] = mapped_column(default=0, server_default="0")
     ended: Mapped[str | None]
+    is_triggered: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     updated_at: Mapped[datetime]
 
 

@@ -25,12 +25,14 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """Best bid and ask."""
+    """Best bid and ask; how much there is at each, where the venue says so."""
 
     instrument_id: int
     bid: Decimal
     ask: Decimal
     quoted_at: datetime
+    bid_quantity: Decimal | None = None
+    ask_quantity: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

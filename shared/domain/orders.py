@@ -142,6 +142,13 @@ class Acknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class Triggered:
+    """Its stop price was reached: a stop limit order is a limit order from here on."""
+
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class CancelSent:
     at: datetime
 
@@ -219,6 +226,7 @@ OrderEvent = (
     Held
     | Submitted
     | Acknowledged
+    | Triggered
     | CancelSent
     | CancelRefused
     | Amended
@@ -253,6 +261,7 @@ class Order:
     revision: int = 0
     ended: OrderState | None = None
     is_last: bool = False
+    is_triggered: bool = False
 
     @property
     def is_done(self) -> bool:
@@ -307,6 +316,8 @@ NEXT: Final[dict[tuple[OrderState, type], OrderState]] = {
     **{(state, CancelRefused): _S.WORKING for state in _OPEN},
     # An amendment proves that the order is there, as an acknowledgement does.
     **{(state, kind): _S.WORKING for state in _OPEN for kind in (Amended, AmendRefused)},
+    **{(state, Triggered): _S.WORKING for state in _OPEN},
+    (_S.CANCELLING, Triggered): _S.CANCELLING,
     (_S.CANCELLING, Amended): _S.CANCELLING,
     (_S.CANCELLING, AmendRefused): _S.CANCELLING,
     **{(state, Cancelled): _S.CANCELLED for state in _OPEN},
@@ -323,7 +334,7 @@ NEXT: Final[dict[tuple[OrderState, type], OrderState]] = {
     **{
         (state, kind): state
         for state in DONE
-        for kind in (Acknowledged, CancelRefused, AmendRefused, WentUnknown, CancelSent)
+        for kind in (Acknowledged, Triggered, CancelRefused, AmendRefused, WentUnknown, CancelSent)
     },
     # What is left of an order that was filled depends on what was asked: see `_settled`.
     **{(state, Amended): state for state in DONE},
@@ -367,6 +378,8 @@ def _heard(order: Order, event: OrderEvent) -> Order:
         case Acknowledged():
             told = replace(order, venue_order_id=event.venue_order_id or order.venue_order_id)
             return told if order.revision else _with_terms(told, event)
+        case Triggered():
+            return replace(order, is_triggered=True)
         case Amended():
             if event.revision <= order.revision:
                 return order

@@ -113,7 +113,7 @@ def test_an_order_is_not_matched_against_prices_from_before_it_worked(installati
     moment = installation.market_time()
     began = moment + timedelta(seconds=30)
     request = a_request(
-        leg=Leg.STOP_LOSS, side=Side.SELL, type=OrderType.STOP, stop_price=1e9, decided_at=moment
+        side=Side.BUY, type=OrderType.STOP, stop_price=1e-9, decided_at=moment
     )
     with_decision = replace(a_decision(request), decided_at=moment)
     journal = Journal(installation.db, "main", lease.try_acquire(installation.db, "main"))

@@ -51,18 +51,26 @@ def a_request(**changed):
 class Desk:
     """A broker, and what it told."""
 
-    def __init__(self, cash="100000", fee=0.001, slippage=0.0, **instrument):
+    allow_short = False
+
+    def __init__(self, cash="100000", fee=0.001, slippage=0.0, matching=None, held=0, **instrument):
         self.cash = Decimal(cash)
         instruments = {1: an_instrument(1, **instrument), 2: an_instrument(2, **instrument)}
-        self.held = defaultdict(Decimal)
+        self.held = defaultdict(Decimal, {1: Decimal(held), 2: Decimal(held)})
         self.broker = PaperBroker(
             instruments,
             Costs(fee, slippage),
             decimal_number,
-            lambda: self.cash,
-            lambda _, instrument_id: self.held[instrument_id],
+            self,
+            matching,
         )
         self.told = []
+
+    def power(self, instrument_id):
+        return self.cash
+
+    def held_by(self, strategy_id, instrument_id):
+        return self.held[instrument_id]
 
     def hear(self, told):
         for order_id, event in told:
@@ -151,7 +159,7 @@ LIMITS = [
 
 @pytest.mark.parametrize(("side", "limit", "bar", "price"), LIMITS)
 def test_a_limit_fills_at_its_price_or_at_a_better_open(side, limit, bar, price):
-    desk = Desk(slippage=0.01)
+    desk = Desk(slippage=0.01, held=2)
     desk.submit(a_request(side=side, type=OrderType.LIMIT, limit_price=limit))
     desk.bar(*map(float, bar))
     assert [fill[0] for fill in desk.fills()] == ([] if price is None else [price])
@@ -169,7 +177,7 @@ STOPS = [
 
 @pytest.mark.parametrize(("side", "stop", "bar", "price"), STOPS)
 def test_a_stop_fills_at_its_level_and_at_the_open_when_jumped_over(side, stop, bar, price):
-    desk = Desk()
+    desk = Desk(held=2)
     desk.submit(a_request(side=side, type=OrderType.STOP, stop_price=stop))
     desk.bar(*map(float, bar))
     assert [fill[0] for fill in desk.fills()] == ([] if price is None else [price])
@@ -255,7 +263,7 @@ def test_a_trailing_stop_is_hit_by_a_close_under_the_level_its_own_high_set():
 
 
 def test_sells_come_before_buys_at_one_open_so_that_their_cash_can_be_spent():
-    desk = Desk(cash="0", fee=0.0)
+    desk = Desk(cash="0", fee=0.0, held=2)
     buy = a_request(quantity=Decimal(2))
     sell = a_request(side=Side.SELL, leg=Leg.EXIT, instrument_id=2, quantity=Decimal(2))
     desk.submit(buy, sell)
@@ -307,7 +315,7 @@ def a_quote(bid, ask, seconds=1):
 
 def test_on_quotes_a_market_order_takes_the_touch():
     for side, price in ((Side.BUY, 100.2), (Side.SELL, 100.0)):
-        desk = Desk()
+        desk = Desk(held=2)
         desk.submit(a_request(side=side))
         desk.hear(desk.broker.on_quote(a_quote(100.0, 100.2)))
         assert desk.fills()[0][0] == price
@@ -335,7 +343,7 @@ def test_a_resting_limit_fills_at_its_own_price_and_a_marketable_one_at_the_touc
 
 
 def test_on_quotes_a_stop_fills_at_the_touch_that_reached_it():
-    desk = Desk()
+    desk = Desk(held=2)
     desk.submit(a_request(side=Side.SELL, leg=Leg.STOP_LOSS, type=OrderType.STOP, stop_price=99.0))
     desk.hear(desk.broker.on_quote(a_quote(99.1, 99.3)))
     assert desk.fills() == []

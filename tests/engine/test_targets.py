@@ -120,10 +120,7 @@ def two_strategies(entry):
     instruments = {1: an_instrument(1), 2: an_instrument(2)}
     portfolio = Portfolio("USD", instruments, float_number, 100_000.0)
     core = TradingCore(0, instruments, portfolio, OFF, Costs(0.0))
-    broker = PaperBroker(
-        instruments, Costs(0.0), float_number, lambda: portfolio.cash,
-        lambda strategy, instrument: portfolio.position(strategy, instrument).quantity,
-    )  # fmt: skip
+    broker = PaperBroker(instruments, Costs(0.0), float_number, portfolio)
     first, second = told({0: Signal("X1", 1.0, entry)}), told({2: Signal("X2", 1.0)})
     core.start(StrategyRun(1, "a", first({}, {}), (a_bound_input("main", 1),), 50_000.0, Sizing()))
     core.start(StrategyRun(2, "b", second({}, {}), (a_bound_input("main", 2),), 60_000.0, Sizing()))
