@@ -75,6 +75,15 @@ class Posted:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """Something the owner should hear: a line for "What happened"."""
+
+    kind: str
+    severity: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Broken:
     """Something that cannot be: a break on the account, never an engine stop."""
 
@@ -90,4 +99,4 @@ class Failed:
     error: BaseException
 
 
-Action = Decide | Submit | Cancel | Amend | OrderMoved | Booked | Posted | Broken | Failed
+Action = Decide | Submit | Cancel | Amend | OrderMoved | Booked | Posted | Noted | Broken | Failed

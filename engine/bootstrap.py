@@ -202,6 +202,9 @@ class SimulatedSource:
             return Bars.empty(instrument_id, interval)
         return self._market.bars(self._symbols[instrument_id], interval, first, last)
 
+    def finest(self, instrument_id: int) -> int | None:
+        return BASE_INTERVAL if instrument_id in self._symbols else None
+
     def marks(self, until: datetime) -> Mapping[int, float]:
         return self._market.middles(until)
 
@@ -241,6 +244,10 @@ class ReplaySource:
     def history(self, instrument_id: int, interval: int, until: datetime, count: int) -> Bars:
         bars = self._series.get((instrument_id, interval), Bars.empty(instrument_id, interval))
         return bars.between(None, until)[-count:]
+
+    def finest(self, instrument_id: int) -> int | None:
+        known = [interval for id_, interval in self._series if id_ == instrument_id]
+        return min(known, default=None)
 
     def marks(self, until: datetime) -> Mapping[int, float]:
         """The newest close of each instrument; of series that closed together, the finest's."""
@@ -302,6 +309,7 @@ class Assembly:
             portfolio.margin = Margin.from_json(row.margin)
             costs = books.costs_from(row.costs)
             core = TradingCore(row.id, instruments, portfolio, policy_from(row.risk_policy), costs)
+            core.moment_at = row.market_time
             broker = PaperBroker(
                 instruments,
                 costs,

@@ -9,6 +9,7 @@ order of their ids and instruments in the order of theirs.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +17,22 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from engine.actions import Action, Booked, Broken, Cancel, Decide, Failed, OrderMoved, Submit
+from engine.actions import (
+    Action,
+    Booked,
+    Broken,
+    Cancel,
+    Decide,
+    Failed,
+    Noted,
+    OrderMoved,
+    Posted,
+    Submit,
+)
+from engine.byhand import ByHand, closing, decided
+from engine.carrying import accrued, margin_level, to_liquidate
+from engine.exposure import Exposure
+from engine.indicators import Column
 from engine.intents import NotYetKnown, Origin, intents_of, said, time_exit_of
 from engine.matching import Costs
 from engine.portfolio import Portfolio
@@ -25,7 +41,7 @@ from engine.sizing import Facts, Sized, size
 from engine.standing import NAN, Standing, StrategyRun
 from engine.strategies.evaluation import BoundInput
 from shared.domain.decisions import Check, Decision, Outcome
-from shared.domain.identity import decision_id
+from shared.domain.identity import BY_HAND, decision_id
 from shared.domain.instruments import Instrument
 from shared.domain.market import Bar
 from shared.domain.orders import (
@@ -37,7 +53,6 @@ from shared.domain.orders import (
     OrderEvent,
     OrderRequest,
     OrderState,
-    Side,
     Submitted,
     advance,
     overfilled,
@@ -71,6 +86,9 @@ class TradingCore:
         """Marked equity at the newest moment; None while it is unknown."""
         self.deciding: int | None = None
         """The strategy whose code runs now: what a watchdog names when it never returns."""
+        self.moment_at: datetime | None = None
+        """The newest moment that closed: carrying costs are due for the days since."""
+        self._called = False
         self._ended: OrderedDict[UUID, Order] = OrderedDict()
         self._stood: dict[UUID, Standing] = {}
         """Where the strategy stood before each decision that is not released yet."""
@@ -83,8 +101,11 @@ class TradingCore:
 
     def on_moment(self, at: datetime, due: Iterable[StrategyRun]) -> list[Action]:
         """A moment closed: fills and marks are in; `due` are the strategies whose clock closed."""
-        self.equity = self.portfolio.remember_peak()
         actions: list[Action] = []
+        if self.portfolio.margin.enabled:
+            self._carry(at, actions)
+        self.moment_at = at
+        self.equity = self.portfolio.remember_peak()
         due = [run for run in due if not run.stopping]
         for run in due:
             self._age(run, at, actions)
@@ -278,22 +299,26 @@ class TradingCore:
         if not price > 0:
             return Sized(0.0, 0.0, (), "no price is known")
         instrument = self.instruments[bound.instrument_id]
-        portfolio = self.portfolio
-        equity = portfolio.strategy_equity(run.id, run.allocation)
-        held = portfolio.position(run.id, bound.instrument_id)
-        own_cash = portfolio.strategy_cash(run.id, run.allocation)
-        promised, own_promised = self._reserved(run, bound)
-        free = min(float(portfolio.cash) - promised, float(own_cash) - own_promised)
+        rate = self.portfolio.rate(instrument.quote_asset)
+        if not rate:
+            why = f"no price leads from {instrument.quote_asset} to {self.portfolio.base_asset}"
+            return Sized(0.0, 0.0, (), why)
+        equity = self.portfolio.strategy_equity(run.id, run.allocation)
         wants_volatility = run.sizing.method == "volatility"
         facts = Facts(
             price=price,
-            equity=float(equity),
-            cash=free,
-            held=float(held.quantity),
+            equity=float(equity) / float(rate),
+            cash=self.exposure.free(run.id, bound.instrument_id, run.allocation),
+            held=float(self.portfolio.held_by(run.id, bound.instrument_id)),
             volatility=self._volatility(run, bound) if wants_volatility and target else None,
             cost_rate=self.costs.rate,
+            allow_short=self.portfolio.allow_short,
         )
         return size(target, run.sizing, facts, instrument)
+
+    @property
+    def exposure(self) -> Exposure:
+        return Exposure(self.portfolio, self.orders.values(), self.costs.rate)
 
     def _volatility(self, run: StrategyRun, bound: BoundInput) -> float | None:
         assert run.evaluation is not None
@@ -302,77 +327,129 @@ class TradingCore:
         per_year = self.instruments[bound.instrument_id].bars_per_year(bound.interval)
         return annual_volatility(closes, window, per_year)
 
-    def _reserved(self, run: StrategyRun, bound: BoundInput) -> tuple[float, float]:
-        """Cash promised to buys that work, by all and by this strategy; not those this decision replaces."""
-        everyone = own = 0.0
-        for order in self.orders.values():
-            request = order.request
-            if order.is_done or request.side is not Side.BUY or request.leg.is_protective:
-                continue
-            if (request.strategy_id, request.instrument_id) == (run.id, bound.instrument_id):
-                continue
-            value = self._order_value(order)
-            everyone += value
-            own += value if request.strategy_id == run.id else 0.0
-        return everyone, own
-
-    def _order_value(self, order: Order) -> float:
-        """What is left of an order, in quote units, at its limit or mark."""
-        request = order.request
-        if request.value is not None:
-            return float(request.value)
-        asked = order.asked_quantity
-        if asked is None:
-            return 0.0
-        price = request.limit_price or request.stop_price
-        price = price or self.portfolio.marks.get(request.instrument_id, 0.0)
-        return float(asked - order.filled) * price * (1 + self.costs.rate)
-
     def _check(
         self, run: StrategyRun, bound: BoundInput, sized: Sized, price: float
     ) -> tuple[Check, ...]:
         """The rules' answers about what the order adds. A reduction is never checked."""
-        held = float(self.portfolio.position(run.id, bound.instrument_id).quantity)
         change = sized.change or (sized.value / price if price else 0.0)
-        after = held + change
-        added = abs(after) - abs(held) if held * after >= 0 else abs(after)
-        if change == 0 or added <= 0:
+        held = float(self.portfolio.held_by(run.id, bound.instrument_id))
+        if change == 0 or _added(held, change) <= 0:
             return ()
         assert run.evaluation is not None
-        instrument = self.instruments[bound.instrument_id]
-        equity = self.portfolio.equity()
-        closes, values = run.evaluation.recent(bound, run.row, self.policy.window())
-        order_value = sized.value or abs(change) * price
+        recent = run.evaluation.recent(bound, run.row, self.policy.window())
+        return self.weigh(run.id, bound.instrument_id, change, price, *recent, bound.interval)
+
+    def weigh(
+        self,
+        strategy_id: int,
+        instrument_id: int,
+        change: float,
+        price: float,
+        closes: Column,
+        values: Column,
+        interval: int,
+    ) -> tuple[Check, ...]:
+        """The rules' answers about a change of a position by `change` base units, near `price`."""
+        instrument, portfolio = self.instruments[instrument_id], self.portfolio
+        rate = portfolio.rate(instrument.quote_asset)
+        equity = portfolio.equity() if rate else None  # no conversion path: unknown, so denied
+        worth = float(rate or 1)
+        held = float(portfolio.held_by(strategy_id, instrument_id))
+        added = _added(held, change) * price * worth
+        replaces = strategy_id or None
         proposal = Proposal(
-            order_value=added * price if not sized.value else order_value,
-            exposure_after=self._exposure(run, bound, change, price),
+            order_value=added,
+            exposure_after=self.exposure.after(replaces, instrument_id, change, price) * worth,
             equity=None if equity is None else float(equity),
-            peak=float(self.portfolio.peak),
+            peak=float(portfolio.peak),
             closes=closes,
-            values=values,
-            bars_per_year=instrument.bars_per_year(bound.interval),
+            values=values if worth == 1 else values * worth,
+            bars_per_year=instrument.bars_per_year(interval),
+            positions_after=self.exposure.positions(instrument_id),
+            margin_after=self._margin_after(instrument_id, change, price * worth),
         )
-        if instrument.quote_asset != self.portfolio.base_asset:
-            proposal = replace(proposal, equity=None)  # no conversion path: unknown, so denied
         return self.policy.check(proposal)
 
-    def _exposure(self, run: StrategyRun, bound: BoundInput, change: float, price: float) -> float:
-        """Value of the instrument across strategies if this and every working entry filled."""
-        quantity = float(self.portfolio.held(bound.instrument_id)) + change
-        for order in self.orders.values():
-            request = order.request
-            if order.is_done or request.instrument_id != bound.instrument_id:
-                continue
-            if request.strategy_id == run.id or request.leg is not Leg.ENTRY:
-                continue
-            asked = order.asked_quantity
-            left = (
-                float(asked - order.filled)
-                if asked is not None
-                else float(request.value or 0) / price
+    def _margin_after(self, instrument_id: int, change: float, price: float) -> float | None:
+        """Used margin over equity once the change has traded; None without margin."""
+        portfolio = self.portfolio
+        if not portfolio.margin.enabled:
+            return None
+        equity, gross = portfolio.equity(), portfolio.gross()
+        if equity is None or gross is None or equity <= 0:
+            return math.inf
+        held = float(portfolio.held(instrument_id))
+        after = gross + (abs(held + change) - abs(held)) * price
+        return portfolio.margin.used(after) / float(equity)
+
+    # By hand, and by need ---------------------------------------------------------------
+
+    def by_hand(self, asked: ByHand, at: datetime) -> Decision:
+        """What would become of an order a person asks for, with its checks. Nothing has happened yet."""
+        return decided(asked, at, self)
+
+    def take(self, decision: Decision) -> list[Action]:
+        """Let a decision made by hand stand: its intents wait for their release."""
+        if any(request.client_order_id in self.orders for request in decision.requests):
+            text = "this was ordered already"
+            decision = replace(decision, outcome=Outcome.NOTHING, reason=text, requests=())
+        for request in decision.requests:
+            self.orders[request.client_order_id] = Order(request)
+        return [Decide(decision)]
+
+    def force(
+        self, strategy_id: int, instrument_id: int, target: float, at: datetime, because: str
+    ) -> list[Action]:
+        """Let a strategy aim at `target` now, whatever its signal says."""
+        run = self.runs[strategy_id]
+        bound = next(b for b in run.traded if b.instrument_id == instrument_id)
+        bar = run.evaluation.bar_of(bound, run.row) if run.evaluation and run.row >= 0 else None
+        signal = Signal(bound.symbol, target)
+        actions: list[Action] = []
+        self._decide(run, bound, signal, target, because, "forced", bar, at, actions)
+        return actions
+
+    def _carry(self, at: datetime, actions: list[Action]) -> None:
+        """What the account owes for the days that passed, and whether it still may owe so much."""
+        if self.moment_at is not None:
+            for posted in accrued(self.portfolio, self.account_id, self.moment_at, at):
+                self.portfolio.post(posted)
+                actions.append(posted)
+        level, margin = margin_level(self.portfolio), self.portfolio.margin
+        if level is None or level >= margin.call_level:
+            self._called = False
+            return
+        if not self._called:
+            self._called = True
+            text = (
+                f"Margin call: equity is {level:.0%} of used margin, below {margin.call_level:.0%}."
+                f" Below {margin.liquidation_level:.0%} positions are closed"
             )
-            quantity += request.side.sign * left
-        return quantity * price
+            actions.append(Noted("margin.call", "bad", text))
+        if level < margin.liquidation_level:
+            self._liquidate(at, level, actions)
+
+    def _liquidate(self, at: datetime, level: float, actions: list[Action]) -> None:
+        """Close everything held in the instrument that ties up most, unless that is under way."""
+        instrument_id = to_liquidate(self.portfolio)
+        if instrument_id is None or self._leaving(instrument_id):
+            return
+        because = f"equity fell to {level:.0%} of used margin"
+        for (strategy_id, held_in), position in sorted(self.portfolio.positions.items()):
+            if held_in != instrument_id or position.is_flat:
+                continue
+            owner = (self.account_id, strategy_id, instrument_id)
+            asked = closing(*owner, position, at, because, "liquidation")
+            actions.extend(self.take(self.by_hand(asked, at)))
+
+    def _leaving(self, instrument_id: int) -> bool:
+        return any(
+            order.request.instrument_id == instrument_id
+            and order.request.reduce_only
+            and not order.request.leg.is_protective
+            and not order.is_done
+            for order in self.orders.values()
+        )
 
     # What became of it ------------------------------------------------------------------
 
@@ -390,8 +467,15 @@ class TradingCore:
         if not requests:
             return []
         first = requests[0]
+        if first.strategy_id == BY_HAND:
+            return [Submit(request) for request in requests]  # people's orders stand side by side
         replaced = self._cancels(first.strategy_id, first.instrument_id, before=first.decision_id)
         return [*replaced, *(Submit(request) for request in requests)]
+
+    def post(self, posted: Posted) -> list[Action]:
+        """Book money or holdings that moved without a fill."""
+        self.portfolio.post(posted)
+        return [posted]
 
     def _cancels(
         self, strategy_id: int, instrument_id: int | None = None, before: UUID | None = None
@@ -442,9 +526,10 @@ class TradingCore:
             return [Broken(order_id, str(error))]
         if after is before:
             return []
-        if before.is_done:
+        if before.is_done and after.is_done:
             self._ended[order_id] = after
-        else:
+        else:  # one that ended may live again: an amendment heard late asked for more
+            self._ended.pop(order_id, None)
             self.orders[order_id] = after
         actions: list[Action] = [OrderMoved(after, event)]
         if isinstance(event, Fill):
@@ -499,6 +584,8 @@ class TradingCore:
         elif order.filled == 0:
             # It never filled, so it never stood.
             standing.target = 0.0 if flat else standing.before
+        elif flat and request.reduce_only and not self._open_orders(run.id, request.instrument_id):
+            standing.target, standing.time_exit = 0.0, 0  # closed by hand, or by a margin call
 
     def remember_ended(self, order: Order) -> None:
         """Keep an order that ended, for the fill that may still come late."""
@@ -588,6 +675,12 @@ class TradingCore:
             and (instrument_id is None or order.request.instrument_id == instrument_id)
             and not order.is_done
         ]
+
+
+def _added(held: float, change: float) -> float:
+    """By how much a change makes a position larger; on the way to the other side, all of what it becomes."""
+    after = held + change
+    return abs(after) - abs(held) if held * after >= 0 else abs(after)
 
 
 def _verdict(sized: Sized, checks: tuple[Check, ...]) -> tuple[Outcome, str]:

@@ -61,33 +61,52 @@ def intents_of(
     instrument: Instrument,
     number: ToNumber,
 ) -> tuple[OrderRequest, ...]:
-    """The order a decision sends, and the legs its entry brings along. NotYetKnown without a stop's distance."""
-    side = Side.BUY if sized.value or sized.change > 0 else Side.SELL
-    reduces = not held.is_flat and side.sign * float(held.quantity) < 0
-    leg = Leg.EXIT if reduces else Leg.ENTRY
-    type_, limit_price, stop_price = OrderType.MARKET, None, None
-    if leg is Leg.ENTRY and isinstance(signal.entry, Limit):
-        type_, limit_price = OrderType.LIMIT, _price(signal.entry.price)
-    elif leg is Leg.ENTRY and isinstance(signal.entry, Stop):
-        type_, stop_price = OrderType.STOP, _price(signal.entry.price)
-    main = OrderRequest(
-        client_order_id=_order_id(origin, instrument, leg),
+    """The orders a decision sends, and the legs its entry brings along. NotYetKnown without a stop's distance.
+
+    On the way to the other side there are two: one that closes what is held, one that opens.
+    """
+    wanted = sized.value or sized.change
+    side = Side.BUY if wanted > 0 else Side.SELL
+    total = abs(sized.change)
+    closes = 0.0
+    if not held.is_flat and side.sign * float(held.quantity) < 0:
+        closes = min(total, abs(float(held.quantity)))
+    base = OrderRequest(
+        client_order_id=_order_id(origin, instrument, Leg.EXIT),
         decision_id=origin.decision_id,
         account_id=origin.account_id,
         strategy_id=origin.strategy_id,
         instrument_id=instrument.id,
-        leg=leg,
+        leg=Leg.EXIT,
         side=side,
-        type=type_,
+        type=OrderType.MARKET,
         decided_at=origin.at,
-        quantity=None if sized.value else _quantity(abs(sized.change), held, instrument, number),
-        value=number(sized.value) if sized.value else None,
-        limit_price=limit_price,
-        stop_price=stop_price,
-        reduce_only=reduces,
         tag=said(signal.tag),
     )
-    return (main,) if reduces else (main, *_protection(origin, main, signal.exits, instrument))
+    requests: list[OrderRequest] = []
+    if closes:
+        quantity = _quantity(closes, held, instrument, number)
+        requests.append(replace(base, quantity=quantity, reduce_only=True))
+    if total > closes or sized.value:
+        entry = _entry(origin, base, signal, instrument)
+        if sized.value:
+            entry = replace(entry, value=number(abs(sized.value)))
+        else:
+            entry = replace(entry, quantity=_in_lots(total - closes, instrument, number))
+        requests += [entry, *_protection(origin, entry, signal.exits, instrument)]
+    return tuple(requests)
+
+
+def _entry(
+    origin: Origin, base: OrderRequest, signal: Signal, instrument: Instrument
+) -> OrderRequest:
+    """The order that opens, of the type the signal wants."""
+    entry = replace(base, client_order_id=_order_id(origin, instrument, Leg.ENTRY), leg=Leg.ENTRY)
+    if isinstance(signal.entry, Limit):
+        return replace(entry, type=OrderType.LIMIT, limit_price=_price(signal.entry.price))
+    if isinstance(signal.entry, Stop):
+        return replace(entry, type=OrderType.STOP, stop_price=_price(signal.entry.price))
+    return entry
 
 
 def time_exit_of(exits: Sequence[Exit]) -> int:
@@ -156,6 +175,10 @@ def _quantity(change: float, held: Position, instrument: Instrument, number: ToN
     """The change in the books' own number; all of a position exactly, lots exactly."""
     if not held.is_flat and change == abs(float(held.quantity)):
         return abs(held.quantity)
+    return _in_lots(change, instrument, number)
+
+
+def _in_lots(change: float, instrument: Instrument, number: ToNumber) -> Number:
     lot = instrument.lot_size
     if lot is None:
         return number(change)

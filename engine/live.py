@@ -22,11 +22,13 @@ import structlog
 
 from engine.actions import (
     Action,
+    Amend,
     Booked,
     Broken,
     Cancel,
     Decide,
     Failed,
+    Noted,
     OrderMoved,
     Posted,
     Submit,
@@ -163,6 +165,8 @@ class AccountLoop:
         if self.feed.matching == "bars" and not self.broker.is_idle:
             for order_id, event in self.broker.on_bars(_finest(bars)):
                 actions.extend(self.core.on_order_event(order_id, event))
+        for order_id, event in self.broker.expire(closed.at):
+            actions.extend(self.core.on_order_event(order_id, event))
         for bar in _finest(bars):
             if self.feed.matching == "bars" or bar.instrument_id not in self.core.portfolio.marks:
                 self.core.on_mark(bar.instrument_id, bar.close)
@@ -293,6 +297,14 @@ class AccountLoop:
                     continue  # it went with its parent
                 for order_id, event in self.broker.cancel(action.client_order_id, at):
                     left.extend(self.core.on_order_event(order_id, event))
+            elif isinstance(action, Amend):
+                terms = {
+                    "quantity": action.quantity,
+                    "limit_price": action.limit_price,
+                    "stop_price": action.stop_price,
+                }
+                for order_id, event in self.broker.amend(action.client_order_id, at, **terms):
+                    left.extend(self.core.on_order_event(order_id, event))
             elif isinstance(action, OrderMoved):
                 batch.moves.append(action)
             elif isinstance(action, Booked):
@@ -304,6 +316,8 @@ class AccountLoop:
                 batch.posted.append(action)
                 if action.text:
                     batch.told.append(Told("ledger", "info", action.text, at=at))
+            elif isinstance(action, Noted):
+                batch.told.append(Told(action.kind, action.severity, action.text, "/risk", at))
             elif isinstance(action, Broken):
                 batch.broken.append(action)
             elif isinstance(action, Failed):
@@ -400,8 +414,7 @@ class AccountLoop:
 
     async def post(self, posted: Posted) -> None:
         """Book money or holdings that moved without a fill, in memory and rows."""
-        self.core.portfolio.post(posted)
-        await self.turn([posted], self.market_time())
+        await self.turn(self.core.post(posted), self.market_time())
 
     async def say(self, told: Told) -> None:
         batch = self._batch(self.moment_at)

@@ -74,6 +74,10 @@ class Portfolio:
         """Signed quantity across all strategies."""
         return self._held.get(instrument_id, 0)
 
+    def held_all(self) -> Mapping[int, Number]:
+        """Signed quantities across all strategies, by instrument."""
+        return self._held
+
     def mark(self, instrument_id: int, price: float) -> None:
         self.marks[instrument_id] = price
 
@@ -194,6 +198,16 @@ class Portfolio:
             if owner == strategy_id:
                 freed = position.realised - position.fees - abs(position.cost)
                 total += self._in_base(freed, instrument_id)
+        return total
+
+    def strategy_gross(self, strategy_id: int) -> float:
+        """The marked value of all a strategy holds, long or short, in the base asset."""
+        total = 0.0
+        for (owner, instrument_id), position in self.positions.items():
+            if owner == strategy_id and not position.is_flat:
+                mark = self.marks.get(instrument_id)
+                value = position.cost if mark is None else position.quantity * self.number(mark)
+                total += abs(float(self._in_base(value, instrument_id)))
         return total
 
     def _in_base(self, amount: Number, instrument_id: int) -> Number:

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from engine.bars import Bars
 from shared.domain.market import Bar, MarketEvent, Quote, Tick
-from shared.domain.orders import Order, OrderEvent, OrderRequest
+from shared.domain.orders import Number, Order, OrderEvent, OrderRequest
 
 Told = tuple[UUID, OrderEvent]
 
@@ -58,6 +58,10 @@ class Feed(Protocol):
         """The newest `count` bars closed at or before `until`, quiet intervals filled."""
         ...
 
+    def finest(self, instrument_id: int) -> int | None:
+        """The shortest interval there is history of, in seconds."""
+        ...
+
     def marks(self, until: datetime) -> Mapping[int, float]:
         """The newest price of each instrument that had one before `until`."""
         ...
@@ -78,6 +82,18 @@ class Broker(Protocol):
     def cancel(
         self, client_order_id: UUID, at: datetime, reason: str = "asked"
     ) -> Iterator[Told]: ...
+
+    def amend(
+        self,
+        client_order_id: UUID,
+        at: datetime,
+        *,
+        quantity: Number | None = None,
+        limit_price: float | None = None,
+        stop_price: float | None = None,
+    ) -> Iterator[Told]: ...
+
+    def expire(self, at: datetime) -> Iterator[Told]: ...
 
     def restore(self, order: Order, at: datetime, *, resting: bool) -> None: ...
 

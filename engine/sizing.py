@@ -86,7 +86,8 @@ def _positive(
 class Facts:
     """What sizing reads. Amounts in the quote asset; `held` in base units, signed.
 
-    `cash` is what is free to spend, for this strategy, now; `volatility` the instrument's own,
+    `cash` is what is free to spend on a larger position, for this strategy, now: with margin, what
+    leverage leaves; `volatility` the instrument's own,
     annualised, or None when it cannot be known yet. `cost_rate` is fee plus slippage, as a fraction.
     """
 
@@ -101,7 +102,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """A signed change in base units, or a value to spend; both zero when there is nothing to trade.
+    """A signed change in base units, or a signed value to trade; both zero when there is nothing to.
 
     `is_met`: there is nothing to trade because what is held is what is wanted.
     """
@@ -132,8 +133,11 @@ def size(target: float, sizing: Sizing, facts: Facts, instrument: Instrument) ->
     steps.append(
         Step("change", change, f"{wanted:.10g} at {facts.price:.10g}, less {facts.held:.10g} held")
     )
-    change = _affordable(change, facts, steps)
-    return _rounded(change, facts, instrument, steps)
+    closes = min(abs(change), abs(facts.held)) if change * facts.held < 0 else 0.0
+    if wanted * facts.held >= 0 and closes:
+        return _rounded(math.copysign(closes, change), 0.0, facts, instrument, steps)
+    added = _affordable(abs(change) - closes, closes, facts, steps)
+    return _rounded(math.copysign(added, change), closes, facts, instrument, steps)
 
 
 def _close(facts: Facts, steps: list[Step]) -> Sized:
@@ -146,13 +150,13 @@ def _close(facts: Facts, steps: list[Step]) -> Sized:
 def _spend(
     target: float, sizing: Sizing, facts: Facts, instrument: Instrument, steps: list[Step]
 ) -> Sized:
-    value = min(target, 1.0) * sizing.fraction * facts.cash
+    value = max(-1.0, min(target, 1.0)) * sizing.fraction * max(0.0, facts.cash)
     steps.append(
         Step("cash", value, f"{target * sizing.fraction:g} of {facts.cash:.10g} free cash")
     )
-    if value <= 0:
+    if value == 0:
         return Sized(0.0, 0.0, tuple(steps), "no free cash")
-    quantity = value / (facts.price * (1 + facts.cost_rate))
+    quantity = abs(value) / (facts.price * (1 + facts.cost_rate))
     if reason := too_small(quantity, facts.price, instrument):
         return Sized(0.0, 0.0, tuple(steps), reason)
     return Sized(0.0, value, tuple(steps))
@@ -185,27 +189,30 @@ def _wanted_value(target: float, sizing: Sizing, facts: Facts, steps: list[Step]
     return wanted
 
 
-def _affordable(change: float, facts: Facts, steps: list[Step]) -> float:
-    if change <= 0:
-        return change
-    most = max(0.0, facts.cash) / (facts.price * (1 + facts.cost_rate))
-    if change <= most:
-        return change
-    steps.append(
-        Step("cash", most, f"free cash {facts.cash:.10g} pays for no more, costs included")
-    )
+def _affordable(added: float, closes: float, facts: Facts, steps: list[Step]) -> float:
+    """As much of what makes the position larger as there is money for; closing frees what it ties up."""
+    free = max(0.0, facts.cash + closes * facts.price)
+    most = free / (facts.price * (1 + facts.cost_rate))
+    if added <= most:
+        return added
+    what = "free margin" if facts.allow_short else "free cash"
+    steps.append(Step("cash", most, f"{what} {free:.10g} pays for no more, costs included"))
     return most
 
 
-def _rounded(change: float, facts: Facts, instrument: Instrument, steps: list[Step]) -> Sized:
-    if facts.held > 0:
-        change = max(change, -facts.held)  # a long-only reduction never crosses zero
+def _rounded(
+    change: float, closes: float, facts: Facts, instrument: Instrument, steps: list[Step]
+) -> Sized:
+    """`change` in whole lots. On the way to the other side it comes after `closes`, all that was held."""
     if instrument.lot_size is not None:
         lot = float(instrument.lot_size)
         rounded = math.copysign(lots(abs(change), lot) * lot, change)
         if rounded != change:
             steps.append(Step("lot", rounded, f"down to whole lots of {lot:g}"))
         change = rounded
+    if closes and (change == 0 or too_small(abs(change), facts.price, instrument)):
+        return Sized(-facts.held, 0.0, tuple(steps))
+    change = math.copysign(closes, change) + change if closes else change
     if change == 0:
         if facts.held != 0:
             return Sized(0.0, 0.0, tuple(steps), "what is held is what is wanted", is_met=True)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from engine.actions import Action, Booked, Broken, Cancel, Decide, Failed, Submit
+from engine.actions import Action, Booked, Broken, Cancel, Decide, Failed, Noted, Posted, Submit
 from engine.bars import Bars
 from engine.core import TradingCore
 from engine.execution.paper import PaperBroker
@@ -37,11 +37,16 @@ class Record:
     fills: list[Booked] = field(default_factory=list)
     ledger: list[LedgerEntry] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
+    noted: list[Noted] = field(default_factory=list)
 
     def note(self, action: Action) -> None:
         if isinstance(action, Booked):
             self.fills.append(action)
             self.ledger.extend(action.entries)
+        elif isinstance(action, Posted):
+            self.ledger.extend(action.entries)
+        elif isinstance(action, Noted):
+            self.noted.append(action)
         elif isinstance(action, Broken):
             self.broken.append(action)
         elif isinstance(action, Failed):
@@ -125,6 +130,8 @@ def _moment(
     ]
     if not broker.is_idle:
         for order_id, event in broker.on_bars([found.bars.bar(row) for _, found, row in closing]):
+            settle(core, broker, core.on_order_event(order_id, event), at, record)
+        for order_id, event in broker.expire(at):
             settle(core, broker, core.on_order_event(order_id, event), at, record)
     for instrument_id, found, row in closing:
         core.portfolio.marks[instrument_id] = found.closes[row]

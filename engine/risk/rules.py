@@ -1,4 +1,4 @@
-"""The five rules every entry is checked against, each with its own typed settings.
+"""The rules every entry is checked against, each with its own typed settings.
 
 A rule answers with a Check: value, limit and verdict. Reducing a position is never checked.
 What cannot be known (no equity, too little history) is denied: unknown is not safe.
@@ -26,8 +26,10 @@ class Proposal:
     """What the rules read about one entry. Amounts in the account's base asset.
 
     `order_value` is what the order adds; `exposure_after` the instrument's value across all strategies
-    once it and every working order has filled; `equity` None when unknown. `closes` and `values`
-    are the newest closed bars' closes and traded values, oldest first.
+    once it and every working order has filled; `positions_after` how many instruments are held then;
+    `equity` None when unknown. `closes` and `values` are the newest closed bars' closes and traded
+    values, oldest first. `margin_after` is used margin over equity once this has filled; None
+    without margin.
     """
 
     order_value: float
@@ -37,6 +39,8 @@ class Proposal:
     closes: Column
     values: Column
     bars_per_year: float
+    positions_after: int = 1
+    margin_after: float | None = None
 
 
 def _unknown(rule: str, limit: float, unit: str, why: str) -> Check:
@@ -141,27 +145,46 @@ class Liquidity:
         return _answer("liquidity", share, self.max_fraction, "%", what)
 
 
-Rule = PositionSize | MaxDrawdown | Concentration | Volatility | Liquidity
+@dataclass(frozen=True, slots=True)
+class MaxPositions:
+    """At most `most` instruments are held at a time. Off unless it is switched on."""
+
+    enabled: bool = False
+    most: int = 10
+
+    def check(self, proposal: Proposal) -> Check:
+        after, most = proposal.positions_after, self.most
+        relation = "within" if after <= most else "over"
+        text = f"{after} instruments held, {relation} the limit {most}"
+        return Check("max_positions", after <= most, float(after), float(most), "", text)
+
+
+Rule = PositionSize | MaxDrawdown | Concentration | Volatility | Liquidity | MaxPositions
 
 
 @dataclass(frozen=True, slots=True)
 class RiskPolicy:
-    """The five rules, in the order they are asked. All of them answer, even after a denial."""
+    """The rules, in the order they are asked. All of them answer, even after a denial."""
 
     position_size: PositionSize = field(default_factory=PositionSize)
     max_drawdown: MaxDrawdown = field(default_factory=MaxDrawdown)
     concentration: Concentration = field(default_factory=Concentration)
     volatility: Volatility = field(default_factory=Volatility)
     liquidity: Liquidity = field(default_factory=Liquidity)
+    max_positions: MaxPositions = field(default_factory=MaxPositions)
 
     def rules(self) -> tuple[Rule, ...]:
         every = (
             self.position_size, self.max_drawdown, self.concentration, self.volatility, self.liquidity,
+            self.max_positions,
         )  # fmt: skip
         return tuple(rule for rule in every if rule.enabled)
 
     def check(self, proposal: Proposal) -> tuple[Check, ...]:
-        return tuple(rule.check(proposal) for rule in self.rules())
+        checks = [rule.check(proposal) for rule in self.rules()]
+        if proposal.margin_after is not None:
+            checks.append(_margin(proposal.margin_after))
+        return tuple(checks)
 
     def window(self) -> int:
         """Bars of history the rules read."""
@@ -169,6 +192,14 @@ class RiskPolicy:
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _margin(used: float) -> Check:
+    """Leverage is no rule that can be switched off: the venue would refuse the order."""
+    allowed = used <= 1 + 1e-9
+    relation = "within" if allowed else "over"
+    text = f"used margin {used:.2%} of equity, {relation} the limit 100.00%"
+    return Check("margin", allowed, used, 1.0, "%", text)
 
 
 OFF = RiskPolicy(
@@ -210,8 +241,9 @@ def _setting(where: str, raw: Any, default: Any) -> Any:
     except (TypeError, ValueError):
         raise BadPolicy(f"{where}: {raw!r} is not a number") from None
     if isinstance(default, int):
-        if not 2 <= number <= 500 or number != int(number):
-            raise BadPolicy(f"{where}: {raw!r} must be a whole number of bars from 2 to 500")
+        least, what = (1, "") if where.endswith(".most") else (2, " of bars")
+        if not least <= number <= 500 or number != int(number):
+            raise BadPolicy(f"{where}: {raw!r} must be a whole number{what} from {least} to 500")
         return int(number)
     if not 0 < number <= 100 or not math.isfinite(number):
         raise BadPolicy(f"{where}: {raw!r} must be above 0 (0.05 is 5 %)")

@@ -27,6 +27,14 @@ def client_order_id(
     )
 
 
+def derived_id(key: UUID, name: str) -> UUID:
+    """The id of something that belongs to `key`: an order of a command, a leg of an order."""
+    return uuid5(_NAMESPACE, f"of|{key}|{name}")
+
+
+BY_HAND = 0
+"""The strategy id of what people trade themselves; in rows it is NULL."""
+
 RESEARCH_ACCOUNT = 0
-RESEARCH_STRATEGY = 0
+RESEARCH_STRATEGY = 1
 """Ids inside a backtest, which has no account and no strategy row."""

@@ -13,6 +13,7 @@ from engine.matching import Costs
 from engine.risk.rules import OFF
 from engine.sizing import Sizing
 from engine.strategies.base import BaseStrategy
+from shared.domain.identity import RESEARCH_STRATEGY
 from shared.domain.signals import Market, Signals
 from tests.builders import START, a_bound_input, an_instrument
 
@@ -71,7 +72,7 @@ def fills(outcome):
 
 
 def held(outcome, instrument_id=1):
-    return outcome.core.portfolio.position(0, instrument_id).quantity
+    return outcome.core.portfolio.position(RESEARCH_STRATEGY, instrument_id).quantity
 
 
 def outcomes(outcome):
@@ -83,7 +84,7 @@ class Played:
 
     def __init__(self, strategy, bars, upto):
         self.core, self.broker = assemble(a_specification(strategy, bars))
-        self.run, self.record = self.core.runs[0], Record()
+        self.run, self.record = self.core.runs[RESEARCH_STRATEGY], Record()
         series = {(1, 60): bars}
         clock, prices = _begin(self.run, series), _finest(series)
         for now in bars.closed_at.tolist()[:upto]:

@@ -18,6 +18,7 @@ from engine.standing import Standing
 from engine.strategies.base import BaseStrategy, param, series
 from engine.strategies.evaluation import BadSignal
 from shared.domain.decisions import Outcome
+from shared.domain.identity import RESEARCH_STRATEGY
 from shared.domain.orders import OrderState
 from shared.domain.signals import (
     Limit,
@@ -106,7 +107,7 @@ def test_each_exit_closes_the_position(exit_, leg, price):
     assert last[4] == leg
     if price is not None:
         assert last[2] == pytest.approx(price)
-    assert outcome.core.portfolio.position(0, 1).is_flat
+    assert outcome.core.portfolio.position(RESEARCH_STRATEGY, 1).is_flat
 
 
 def test_exits_protect_what_was_held_before_a_position_grew():
@@ -208,7 +209,7 @@ def test_scalar_and_array_form_of_one_rule_trade_the_same():
     )
     assert fills(scalar) == fills(array)
     assert len(fills(scalar)) > 20
-    state = scalar.core.runs[0].strategy.state
+    state = scalar.core.runs[RESEARCH_STRATEGY].strategy.state
     assert state == {"seen": 400, "fills": len(fills(scalar))}
 
 
@@ -326,7 +327,7 @@ def test_books_agree_with_fills_whatever_is_traded(targets, seed):
         cash -= fill.side.sign * fill.quantity * fill.price + fill.fee
         held += fill.side.sign * fill.quantity
     assert outcome.core.portfolio.cash == pytest.approx(cash, abs=1e-6)
-    assert outcome.core.portfolio.position(0, 1).quantity == pytest.approx(held, abs=1e-9)
+    assert outcome.core.portfolio.position(RESEARCH_STRATEGY, 1).quantity == pytest.approx(held, abs=1e-9)
     assert held >= -1e-9
     assert outcome.record.broken == []
     working = [o for o in outcome.core.orders.values() if o.state is OrderState.WORKING]
@@ -343,7 +344,7 @@ def test_standings_survive_json():
 
 def test_a_refused_decision_leaves_the_strategy_where_it_stood():
     outcome = a_run(scripted([N] * 12), RISING)
-    core, run_ = outcome.core, outcome.core.runs[0]
+    core, run_ = outcome.core, outcome.core.runs[RESEARCH_STRATEGY]
     run_.evaluation.targets[0][5] = 1.0
     run_.row = 5
     [action] = core.on_moment(START + 6 * MINUTE, [run_])

@@ -16,7 +16,7 @@ from engine.bootstrap import Assembly
 from engine.journal import Batch, Journal
 from engine.matching import Level
 from shared.db.trading import AccountRow, FillRow
-from shared.domain.orders import Acknowledged, Leg, OrderType, Side, Submitted
+from shared.domain.orders import Acknowledged, OrderType, Side, Submitted
 from shared.messages import CreateStrategy
 from tests.engine.test_journal import a_decision, a_request, moves
 from tests.prove.agreement import bars_that_are_not_the_market

@@ -10,6 +10,7 @@ from engine.backtest.replay import settle
 from engine.matching import Costs
 from engine.sizing import Sizing
 from engine.strategies.evaluation import BadSignal
+from shared.domain.identity import RESEARCH_STRATEGY
 from shared.domain.signals import (
     Limit,
     Signal,
@@ -93,7 +94,7 @@ def test_stopping_keeps_protection_and_exits_and_cancels_entries():
     leaving = {0: Signal("X1", 1.0, exits=STOP), 3: Signal("X1", 0.0)}
     for script, left in ((adding, ["stop_loss"]), (leaving, ["exit", "stop_loss"])):
         played = Played(told(script), FLAT, 4)
-        actions = played.core.stop(0, played.at, flatten=False, because="stopped")
+        actions = played.core.stop(RESEARCH_STRATEGY, played.at, flatten=False, because="stopped")
         settle(played.core, played.broker, actions, played.at, played.record)
         assert played.legs() == left
 
