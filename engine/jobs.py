@@ -57,6 +57,7 @@ BODIES: Final[dict[str, str]] = {
     "import": "engine.importing.job:run",
     "inspect": "engine.importing.job:inspect",
     "sample_data": "engine.importing.sample:run",
+    "why": "engine.inquiry:run",
 }
 
 SETTLE_FOR_SECONDS: Final = 30

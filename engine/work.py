@@ -151,7 +151,7 @@ class Work:
             raise JobCancelled
 
 
-QUIET_KINDS: Final = frozenset({"inspect"})
+QUIET_KINDS: Final = frozenset({"inspect", "why"})
 """Kinds whose end is no news: somebody is looking at the answer already."""
 
 

@@ -70,13 +70,28 @@ class SampleDataRequest:
     """The daily stock history that ships with the installation."""
 
 
-JobRequest = BacktestRequest | ImportRequest | InspectRequest | SampleDataRequest
+@dataclass(frozen=True, slots=True)
+class WhyRequest:
+    """Why a strategy (or a finished run) did or did not trade an instrument at a time.
+
+    `at` as ISO 8601; the sentence tells times in `timezone`. The result's "why" is `engine.why.Why` as JSON.
+    """
+
+    instrument_id: int
+    at: str
+    strategy_id: int = 0
+    run_id: int = 0
+    timezone: str = "UTC"
+
+
+JobRequest = BacktestRequest | ImportRequest | InspectRequest | SampleDataRequest | WhyRequest
 
 KINDS: Final[dict[str, type]] = {
     "backtest": BacktestRequest,
     "import": ImportRequest,
     "inspect": InspectRequest,
     "sample_data": SampleDataRequest,
+    "why": WhyRequest,
 }
 
 

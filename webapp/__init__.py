@@ -28,6 +28,7 @@ PAGES: Final = (
     "replays",
     "books",
     "story",
+    "why",
     "risk",
     "data",
     "imports",

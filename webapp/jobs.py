@@ -62,12 +62,12 @@ def rows() -> Response:
 
 
 def job_list() -> JobList:
-    """The jobs `?state=` asks for. A look at a file is no news once it is done, so it is left out."""
+    """The jobs `?state=` asks for. A look that is done is no news, and is left out."""
     state = request.args.get("state", "")
     state = state if state in STATES else ""
     query = sa.select(JobRow).where(
         JobRow.state.in_(STATES[state][1]),
-        sa.or_(JobRow.kind != "inspect", JobRow.state != "done"),
+        sa.or_(JobRow.kind.not_in(("inspect", "why")), JobRow.state != "done"),
     )
     page = sliced(
         query,

@@ -37,6 +37,7 @@ KINDS: Final = {
     "import": "import",
     "inspect": "look at a file",
     "sample_data": "sample data",
+    "why": "why did it (not) trade",
 }
 CRASHED: Final = "Failed:"
 """How `engine.jobs` begins the text of a job that ended in an exception; its error is a traceback."""
