@@ -8,53 +8,34 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final
 from uuid import UUID
 
-import redis
 import sqlalchemy as sa
 import structlog
 
 from engine import catalogue, lease, trading_state
 from engine.bootstrap import REPLAY, Assembly, prepare, unsent
+from engine.commands import Commands
 from engine.core import FAILURES
-from engine.desk import Answer, Denied, Desk
-from engine.journal import LEASE_SECONDS, Journal, LeaseLost, is_away
+from engine.desk import Desk
+from engine.journal import LEASE_SECONDS, Journal, LeaseLost
 from engine.live import AccountLoop
 from engine.narrator import stopped_at_error
-from engine.risk.rules import policy_from
 from engine.standing import StrategyRun
+from engine.stopping import StopProcedure
+from engine.waiting import LOOK_SECONDS, answered, unless_away
 from engine.watchdog import STALL_SECONDS, Watchdog
 from shared import bus
-from shared.db.console import CommandRow
 from shared.db.sessions import make_engine
 from shared.db.trading import AccountRow, EngineLeaseRow, EventRow, StrategyRow
 from shared.logs import configure
-from shared.messages import (
-    CreateStrategy,
-    DeleteStrategy,
-    EditRiskPolicy,
-    EditStrategy,
-    OpenReplay,
-    ReloadStrategies,
-    ResumeTrading,
-    StartReplay,
-    StartStrategy,
-    StopStrategy,
-    StopTrading,
-    UnknownMessage,
-    decode,
-)
 from shared.settings import Settings
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
-LOOK_SECONDS: Final = 1.0
-FLAT_WITHIN_SECONDS: Final = 10.0
 EXIT_LEASE_LOST: Final = 75
 EXIT_FAILED: Final = 1
 
@@ -82,7 +63,6 @@ class Engine:
         """Strategies that failed, and whose rows do not say so yet."""
         self._failures: asyncio.Queue[tuple[int, str]] = asyncio.Queue()
         self._stop = asyncio.Event()
-        self._stopping: set[UUID] = set()
         self._loop_ms = 0.0
 
     async def run(self) -> int:
@@ -109,7 +89,7 @@ class Engine:
     async def _trade(self) -> int:
         await self._acquire()
         assert self.token is not None
-        await self._db(prepare, self.db, self.settings)
+        await answered(prepare, self.db, self.settings)
         journal = Journal(self.db, self.group, self.token)
         self.assembly = Assembly(self.db, journal, self._journal_thread, self._failed)
         self._journal = journal
@@ -126,7 +106,7 @@ class Engine:
                 tasks.create_task(self._beat())
                 tasks.create_task(self._watch_strategies())
                 tasks.create_task(self._record_failures())
-                tasks.create_task(self._take_commands())
+                tasks.create_task(self._commands(tasks).take())
         except* LeaseLost as lost:
             log.critical("engine.lease_lost", error=str(lost.exceptions[0]))
             self.token = None
@@ -135,17 +115,23 @@ class Engine:
             watchdog.end()
         return code
 
+    def _commands(self, tasks: asyncio.TaskGroup) -> Commands:
+        stops = StopProcedure(self.db, self.group, self.desk, self.loops, self._holder, tasks)
+        return Commands(
+            self.db, self.redis, self.settings, self.desk, self.loops, stops, self._converge
+        )
+
     # The lease --------------------------------------------------------------------------
 
     async def _acquire(self) -> None:
         said = False
         while self.token is None:
-            self.token = await self._db(lease.try_acquire, self.db, self.group)
+            self.token = await answered(lease.try_acquire, self.db, self.group)
             if self.token is None:
                 if not said:
                     log.info("engine.standing_by", group=self.group)
                     said = True
-                await self._redis(
+                await unless_away(
                     bus.beat,
                     self.redis,
                     f"engine:{self.group}:standby:{os.getpid()}",
@@ -157,7 +143,7 @@ class Engine:
     async def _keep_lease(self) -> None:
         while True:
             await asyncio.sleep(LEASE_SECONDS / 3)
-            if not await self._db(self._renew):
+            if not await answered(self._renew):
                 raise LeaseLost(f"engine group {self.group!r} belongs to another engine")
 
     def _renew(self) -> bool:
@@ -184,11 +170,11 @@ class Engine:
 
     async def _converge(self) -> None:
         """Open accounts, start and stop strategies until what runs is what the rows want."""
-        wanted = await self._db(self._wanted_accounts)
+        wanted = await answered(self._wanted_accounts)
         for account_id in wanted:
             if account_id not in self.loops and account_id not in self.ended:
                 await self._open(account_id)
-        for row in await self._db(self._strategy_rows):
+        for row in await answered(self._strategy_rows):
             loop = self.loops.get(row.account_id)
             if loop is None:
                 continue
@@ -198,11 +184,11 @@ class Engine:
             elif row.desired == "stopped" and row.id in loop.live:
                 async with loop.turn_lock:
                     await loop.stop(row.id)
-                await self._db(self._set_stopped, row.id)
+                await answered(self._set_stopped, row.id)
             if row.desired == "stopped" and row.state.get("flatten"):
                 await self._flatten_stopped(loop, row.id, row.state["flatten"])
             if row.desired == "stopped" and row.status == "running" and row.id not in loop.live:
-                await self._db(self._set_stopped, row.id)
+                await answered(self._set_stopped, row.id)
 
     def _wanted_accounts(self) -> list[int]:
         query = sa.select(AccountRow.id, AccountRow.clock, AccountRow.feed).where(
@@ -232,18 +218,18 @@ class Engine:
             return list(connection.execute(query))
 
     async def _open(self, account_id: int) -> None:
-        loop = await self._db(self.assembly.account, account_id)
+        loop = await answered(self.assembly.account, account_id)
         self.loops[account_id] = loop
         async with loop.turn_lock:
             await loop.turn(unsent(loop), loop.moment_at)
         for strategy_id in loop.live:
-            await self._db(self._set_running, strategy_id)
+            await answered(self._set_running, strategy_id)
         self._tasks.create_task(self._play(loop))
         log.info("account.open", account=account_id, moment=loop.moment_at.isoformat())
 
     async def _play(self, loop: AccountLoop) -> None:
         await loop.run()
-        await self._db(self._finish_replay, loop.account_id)
+        await answered(self._finish_replay, loop.account_id)
         self.ended.add(loop.account_id)
         del self.loops[loop.account_id]
         log.info("account.finished", account=loop.account_id)
@@ -273,10 +259,10 @@ class Engine:
     async def _start(self, loop: AccountLoop, strategy_id: int) -> None:
         async with loop.turn_lock:
             # Before it can decide: it may fail at its first moment, and that word must be the last.
-            if not await self._db(self._set_running, strategy_id):
+            if not await answered(self._set_running, strategy_id):
                 return
             try:
-                run = await self._db(self._load_run, strategy_id)
+                run = await answered(self._load_run, strategy_id)
                 loop.start(run)
             except sa.exc.OperationalError:
                 raise
@@ -312,10 +298,10 @@ class Engine:
             return self.assembly.holder(connection, strategy_id)
 
     async def _flatten_stopped(self, loop: AccountLoop, strategy_id: int, actor: str) -> None:
-        run = await self._db(self._holder, strategy_id)
+        run = await answered(self._holder, strategy_id)
         async with loop.turn_lock:
             await loop.flatten(run, f"stopped and flattened by {actor}")
-        await self._db(self._flattened, strategy_id)
+        await answered(self._flattened, strategy_id)
 
     def _flattened(self, strategy_id: int) -> None:
         without = StrategyRow.state.op("-")("flatten")
@@ -333,7 +319,7 @@ class Engine:
     async def _record_failures(self) -> None:
         while True:
             strategy_id, text = await self._failures.get()
-            await self._db(self._record_failure, strategy_id, "failed", text)
+            await answered(self._record_failure, strategy_id, "failed", text)
             self._failing.discard(strategy_id)
 
     def _record_failure(self, strategy_id: int, status: str, text: str) -> None:
@@ -373,7 +359,7 @@ class Engine:
             now = await asyncio.to_thread(catalogue.fingerprint, folder)
             if now != seen:
                 seen = now
-                await self._db(self._sync_catalogue)
+                await answered(self._sync_catalogue)
 
     def _sync_catalogue(self) -> list[str]:
         with self.db.begin() as connection:
@@ -385,283 +371,6 @@ class Engine:
                 )
         return changed
 
-    # Commands ---------------------------------------------------------------------------
-
-    async def _take_commands(self) -> None:
-        """Wake by the stream, look at the rows; a flushed stream costs at most a second."""
-        while True:
-            await self._db(self._expire)
-            await self._resume_stops()
-            for row in await self._db(self._asked):
-                await self._execute(row)
-                if row.kind == StopStrategy.__name__:  # before a start that may come right after
-                    await self._converge()
-            await self._converge()
-            await self._redis(self._wait_for_command)
-
-    def _wait_for_command(self) -> None:
-        try:
-            found = self.redis.xreadgroup(
-                bus.COMMAND_READERS,
-                self.group,
-                {bus.COMMANDS: ">"},
-                count=100,
-                block=int(LOOK_SECONDS * 1000),
-            )
-        except redis.ResponseError:  # the stream is new, or was flushed
-            with contextlib.suppress(redis.ResponseError):
-                self.redis.xgroup_create(bus.COMMANDS, bus.COMMAND_READERS, id="0", mkstream=True)
-            return
-        for _, messages in cast("list[tuple[str, list[tuple[str, Any]]]]", found or []):
-            self.redis.xack(bus.COMMANDS, bus.COMMAND_READERS, *[id_ for id_, _ in messages])
-
-    def _expire(self) -> None:
-        with self.db.begin() as connection:
-            connection.execute(
-                sa.update(CommandRow)
-                .where(
-                    CommandRow.engine_group == self.group,
-                    CommandRow.state == "asked",
-                    CommandRow.expires_at <= sa.func.clock_timestamp(),
-                )
-                .values(
-                    state="expired",
-                    settled_at=sa.func.clock_timestamp(),
-                    result={"text": "no engine took it in time: it was not done, and will not be"},
-                )
-            )
-
-    def _asked(self) -> list[Any]:
-        query = (
-            sa.select(CommandRow.__table__)
-            .where(CommandRow.engine_group == self.group, CommandRow.state == "asked")
-            .order_by(CommandRow.created_at)
-        )
-        with self.db.connect() as connection:
-            return list(connection.execute(query))
-
-    async def _execute(self, row: Any) -> None:
-        try:
-            command = decode(row.kind, row.arguments)
-        except UnknownMessage as error:
-            await self._db(self._settle, row.id, "denied", {"text": str(error)})
-            return
-        if isinstance(command, StopTrading):
-            await self._stop_trading(row.id, command, row.actor)
-        else:
-            await self._db(self._carry_out, row.id, command, row.actor)
-            if isinstance(command, EditRiskPolicy) and command.account_id in self.loops:
-                await self._take_policy(command.account_id)
-            if isinstance(command, ResumeTrading):
-                await self._ask_exits_again(command.account_id)
-        await self._redis(bus.publish, self.redis, "command", id=str(row.id))
-
-    async def _ask_exits_again(self, account_id: int | None) -> None:
-        for id_, loop in list(self.loops.items()):
-            if account_id in (None, id_):
-                async with loop.turn_lock:
-                    loop.core.ask_exits_again()
-
-    def _carry_out(self, command_id: UUID, command: Any, actor: str) -> None:
-        """The command's effect and its settlement, in one transaction."""
-        with self.db.begin() as connection:
-            if not self._claim(connection, command_id):
-                return
-            try:
-                with connection.begin_nested():
-                    answer = self._effect(connection, command, actor)
-            except Denied as denied:
-                result = {"text": str(denied), "field": denied.field}
-                self._settle_in(connection, command_id, "denied", result)
-                return
-            except sa.exc.OperationalError:
-                raise
-            except FAILURES as error:  # one command nobody foresaw must not stop trading
-                log.exception(
-                    "command.failed", command=str(command_id), kind=type(command).__name__
-                )
-                text = f"it could not be done: {stopped_at_error(error)}"
-                self._settle_in(connection, command_id, "denied", {"text": text})
-                return
-            result = {"text": answer.text, "link": answer.link}
-            self._settle_in(connection, command_id, "done", result)
-
-    def _claim(self, connection: sa.Connection, command_id: UUID) -> bool:
-        claimed = connection.execute(
-            sa.update(CommandRow)
-            .where(
-                CommandRow.id == command_id,
-                CommandRow.state == "asked",
-                CommandRow.expires_at > sa.func.clock_timestamp(),
-            )
-            .values(state="accepted")
-        )
-        return claimed.rowcount == 1
-
-    def _effect(self, connection: sa.Connection, command: Any, actor: str) -> Answer:
-        desk = self.desk
-        match command:
-            case CreateStrategy():
-                return desk.create_strategy(connection, command, actor)
-            case EditStrategy():
-                return desk.edit_strategy(connection, command, actor)
-            case StartStrategy():
-                return desk.start_strategy(connection, command, actor)
-            case StopStrategy():
-                return desk.stop_strategy(
-                    connection, command.strategy_id, flatten=command.flatten, actor=actor
-                )
-            case DeleteStrategy():
-                return desk.delete_strategy(connection, command, actor)
-            case ResumeTrading():
-                return self._resume(connection, command, actor)
-            case EditRiskPolicy():
-                return desk.edit_risk_policy(connection, command, actor)
-            case OpenReplay():
-                return desk.open_replay(connection, command, actor)
-            case StartReplay():
-                return desk.start_replay(connection, command, actor)
-            case ReloadStrategies():
-                changed = catalogue.sync(connection, self.settings.strategies_folder)
-                names = ", ".join(sorted(changed)) or "nothing"
-                return Answer(f"Strategy files read again: {names} changed", "/strategies")
-            case _:
-                raise Denied(f"{type(command).__name__} is not done here")
-
-    async def _take_policy(self, account_id: int) -> None:
-        def policy() -> Any:
-            with self.db.connect() as connection:
-                query = sa.select(AccountRow.risk_policy).where(AccountRow.id == account_id)
-                return policy_from(connection.scalar(query) or {})
-
-        self.loops[account_id].core.policy = await self._db(policy)
-
-    def _settle(self, command_id: UUID, state: str, result: dict[str, Any]) -> None:
-        with self.db.begin() as connection:
-            self._settle_in(connection, command_id, state, result)
-
-    @staticmethod
-    def _settle_in(
-        connection: sa.Connection, command_id: UUID, state: str, result: dict[str, Any]
-    ) -> None:
-        values: dict[str, Any] = {"state": state, "result": result}
-        if state != "accepted":
-            values["settled_at"] = sa.func.clock_timestamp()
-        connection.execute(sa.update(CommandRow).where(CommandRow.id == command_id).values(values))
-
-    # Stop and resume --------------------------------------------------------------------
-
-    async def _resume_stops(self) -> None:
-        """A stop that a crash interrupted, or that `seraphim kill` began, goes on."""
-
-        def interrupted() -> list[Any]:
-            query = sa.select(CommandRow.__table__).where(
-                CommandRow.engine_group == self.group,
-                CommandRow.state == "accepted",
-                CommandRow.kind == "StopTrading",
-            )
-            with self.db.connect() as connection:
-                return list(connection.execute(query))
-
-        for row in await self._db(interrupted):
-            command = decode(row.kind, row.arguments)
-            assert isinstance(command, StopTrading)
-            if row.id not in self._stopping:
-                self._begin_steps(row.id, command, row.actor, [])
-
-    async def _stop_trading(self, command_id: UUID, command: StopTrading, actor: str) -> None:
-        if await self._db(self._block, command_id, command, actor):
-            steps = [{"name": "block", "ok": True, "text": "no order is released any more"}]
-            self._begin_steps(command_id, command, actor, steps)
-
-    def _begin_steps(
-        self, command_id: UUID, command: StopTrading, actor: str, steps: list[dict[str, Any]]
-    ) -> None:
-        self._stopping.add(command_id)
-        self._tasks.create_task(self._stop_steps(command_id, command, actor, steps))
-
-    def _block(self, command_id: UUID, command: StopTrading, actor: str) -> bool:
-        with self.db.begin() as connection:
-            if not self._claim(connection, command_id):
-                return False
-            scope = (
-                ("all", "") if command.account_id is None else ("account", str(command.account_id))
-            )
-            reason = command.reason or "stopped in the console"
-            trading_state.request(connection, *scope, "halted", actor, reason)
-            text = "Trading halted" + (", positions are being closed" if command.flatten else "")
-            self.desk.tell(connection, command.account_id, text, "/risk", actor)
-        return True
-
-    async def _stop_steps(
-        self, command_id: UUID, command: StopTrading, actor: str, steps: list[dict[str, Any]]
-    ) -> None:
-        """Cancel, verify none open, flatten, verify flat: each step with what it found."""
-        loops = [
-            loop
-            for account_id, loop in self.loops.items()
-            if command.account_id in (None, account_id)
-        ]
-        cancelled = 0
-        for loop in loops:
-            async with loop.turn_lock:
-                cancelled += await loop.cancel_entries()
-        steps.append(
-            {"name": "cancel", "ok": True, "text": f"{cancelled} working orders cancelled"}
-        )
-        if command.flatten:
-            for loop in loops:
-                await self._flatten_all(loop, actor)
-            left = await self._until_flat(loops)
-            text = "every position is closed" if not left else f"{left} positions are still open"
-            steps.append({"name": "flatten", "ok": not left, "text": text})
-        entries = 0
-        for loop in loops:
-            async with loop.turn_lock:  # a turn under way may hold decisions still to be refused
-                entries += len(loop.working_entries())
-        text = "no working entry is left" if not entries else f"{entries} orders still work"
-        steps.append({"name": "verify", "ok": not entries, "text": text})
-        done = all(step["ok"] for step in steps)
-        summary = "Trading is halted" if done else "Trading is halted, but not everything is done"
-        result = {"text": f"{summary}: {steps[-1]['text']}", "steps": steps, "link": "/stop"}
-        await self._db(self._settle, command_id, "done", result)
-
-    async def _flatten_all(self, loop: AccountLoop, actor: str) -> None:
-        holders = {
-            strategy_id
-            for (strategy_id, _), position in loop.core.portfolio.positions.items()
-            if not position.is_flat
-        }
-        for strategy_id in sorted(holders):
-            run = loop.core.runs.get(strategy_id)
-            if run is None:
-                run = await self._db(self._holder, strategy_id)
-            async with loop.turn_lock:
-                await loop.flatten(run, f"trading stopped by {actor}")
-
-    async def _until_flat(self, loops: list[AccountLoop]) -> int:
-        """How many positions are left after they had time to close."""
-        deadline = time.monotonic() + FLAT_WITHIN_SECONDS
-        while True:
-            left = sum(
-                not position.is_flat
-                for loop in loops
-                for position in loop.core.portfolio.positions.values()
-            )
-            if not left or time.monotonic() > deadline:
-                return left
-            await asyncio.sleep(0.1)
-
-    def _resume(self, connection: sa.Connection, command: ResumeTrading, actor: str) -> Answer:
-        scopes = [("account", str(command.account_id))] if command.account_id is not None else []
-        every = trading_state.rulings(connection)
-        ours = every if command.account_id is None else trading_state.covering(every, scopes)
-        if not ours:
-            raise Denied("nothing is halted")
-        trading_state.lift(connection, [r.id for r in ours], actor, command.reason or "resumed")
-        self.desk.tell(connection, command.account_id, "Trading resumed", "/risk", actor)
-        return Answer("Trading resumed", "/risk")
-
     # Telling others ---------------------------------------------------------------------
 
     async def _beat(self) -> None:
@@ -669,7 +378,7 @@ class Engine:
             before = time.monotonic()
             await asyncio.sleep(LOOK_SECONDS)
             self._loop_ms = (time.monotonic() - before - LOOK_SECONDS) * 1000
-            await self._redis(self._tell_redis)
+            await unless_away(self._tell_redis)
 
     def _tell_redis(self) -> None:
         accounts = {}
@@ -699,27 +408,6 @@ class Engine:
         )
         pipe.publish(bus.EVENTS, '{"kind": "changed"}')
         pipe.execute()
-
-    # Waiting for others -----------------------------------------------------------------
-
-    async def _db(self, work: Callable[..., T], *args: Any) -> T:
-        """Blocking database work in a thread, again and again while the database is away."""
-        while True:
-            try:
-                return await asyncio.to_thread(work, *args)
-            except sa.exc.DBAPIError as error:
-                if not is_away(error):
-                    raise
-                log.warning("engine.database_away", error=str(error.orig)[:200])
-                await asyncio.sleep(0.5)
-
-    async def _redis(self, work: Callable[..., Any], *args: Any, **named: Any) -> None:
-        """Redis may be away: nothing depends on it."""
-        try:
-            await asyncio.to_thread(work, *args, **named)
-        except redis.RedisError as error:
-            log.warning("engine.redis_away", error=str(error)[:200])
-            await asyncio.sleep(LOOK_SECONDS)
 
 
 def main(settings: Settings) -> int:

@@ -92,6 +92,43 @@ def closing(
     return ByHand(key, strategy_id, instrument_id, asked, because, kind)
 
 
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """Stop and target for what an owner holds, in place of those it has: prices, and a trail as a fraction."""
+
+    key: UUID
+    strategy_id: int
+    instrument_id: int
+    because: str
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
+    stop_trail: Decimal | None = None
+
+
+def protecting(asked: Protection, at: datetime, books: Books) -> Decision:
+    """Reduce-only orders that stand at once, the legs of one pair. BadTicket when they cannot be."""
+    held = books.portfolio.held_by(asked.strategy_id, asked.instrument_id)
+    if not held:
+        raise BadTicket("instrument_id", "nothing is held there that could be protected")
+    if (asked.stop_loss, asked.take_profit, asked.stop_trail) == (None, None, None):
+        raise BadTicket("stop_loss", "give a stop, a target, or a trailing stop")
+    if asked.stop_loss is not None and asked.stop_trail is not None:
+        raise BadTicket("stop_trail", "give a fixed stop or a trailing one, not both")
+    side = Side.BUY if held > 0 else Side.SELL
+    entry = Asked(
+        side,
+        OrderType.MARKET,
+        abs(held),
+        stop_loss=asked.stop_loss,
+        take_profit=asked.take_profit,
+        stop_trail=asked.stop_trail,
+    )
+    question = ByHand(
+        asked.key, asked.strategy_id, asked.instrument_id, entry, asked.because, "protect"
+    )
+    return _Desk(question, at, books).protect()
+
+
 def decided(asked: ByHand, at: datetime, books: Books) -> Decision:
     """The decision, with orders when it is to be one. BadTicket when it cannot be as it is written."""
     return _Desk(asked, at, books).decide()
@@ -127,6 +164,25 @@ class _Desk:
         denied = [check for check in checks if not check.allowed]
         why = "; ".join(f"{check.rule}: {check.text}" for check in denied)
         return self._decision(price, checks, () if denied else tuple(requests), why)
+
+    def protect(self) -> Decision:
+        """The protection of an order that has traded long ago."""
+        asked = self.question.asked
+        if not self.mark:
+            return self._decision(0.0, (), (), "no price of it is known yet")
+        self._fits(asked, self.mark)
+        entry = self._request(asked, self.question.key, abs(self.held))
+        legs = tuple(
+            replace(leg, parent_id=None, quantity=abs(self.held), stop_price=self._standing(leg))
+            for leg in self._protection(asked, entry)
+        )
+        return self._decision(self.mark, (), legs, "")
+
+    def _standing(self, leg: OrderRequest) -> float | None:
+        """Where a stop stands from the beginning."""
+        if leg.type is not OrderType.TRAILING_STOP:
+            return leg.stop_price
+        return self.mark * (1 + leg.side.sign * (leg.fraction or 0.0))
 
     # Orders -----------------------------------------------------------------------------
 

@@ -29,7 +29,8 @@ from engine.actions import (
     Posted,
     Submit,
 )
-from engine.byhand import ByHand, closing, decided
+from engine.adopting import handed_over
+from engine.byhand import ByHand, Protection, closing, decided, protecting
 from engine.carrying import accrued, margin_level, to_liquidate
 from engine.exposure import Exposure
 from engine.indicators import Column
@@ -467,10 +468,48 @@ class TradingCore:
         if not requests:
             return []
         first = requests[0]
+        if first.leg.is_protective and first.parent_id is None:  # set by hand on what is held
+            return [*self._unprotect(first), *(Submit(request) for request in requests)]
         if first.strategy_id == BY_HAND:
             return [Submit(request) for request in requests]  # people's orders stand side by side
         replaced = self._cancels(first.strategy_id, first.instrument_id, before=first.decision_id)
         return [*replaced, *(Submit(request) for request in requests)]
+
+    def _unprotect(self, newer: OrderRequest) -> list[Action]:
+        """Cancels of the protection that `newer` and its siblings take the place of."""
+        return [
+            Cancel(order.request.client_order_id)
+            for order in self._open_orders(newer.strategy_id, newer.instrument_id)
+            if order.request.leg.is_protective and order.request.decision_id != newer.decision_id
+        ]
+
+    def protect(self, asked: Protection, at: datetime) -> Decision:
+        """Stop and target for what is held, as a decision. Nothing has happened yet."""
+        return protecting(asked, at, self)
+
+    def adopt(
+        self, instrument_id: int, giver: int, taker: int, quantity: Number, at: datetime, key: UUID
+    ) -> list[Action]:
+        """Hand a position, or part of it, to another owner at its cost. Its protection ends with all of it."""
+        posted = handed_over(
+            self.portfolio, self.account_id, instrument_id, giver, taker, quantity, at, key
+        )
+        actions = self.post(posted)
+        for owner in (giver, taker):
+            run = self.runs.get(owner)
+            standing = run.standings.get(instrument_id) if run is not None else None
+            if standing is None:
+                continue
+            held = self.portfolio.held_by(owner, instrument_id)
+            if held == 0:
+                standing.target, standing.time_exit = 0.0, 0
+            elif standing.target == 0:
+                standing.target = math.copysign(1.0, held)
+        if self.portfolio.held_by(giver, instrument_id) == 0:
+            for order in self._open_orders(giver, instrument_id):
+                if order.request.reduce_only:
+                    actions.append(Cancel(order.request.client_order_id))
+        return actions
 
     def post(self, posted: Posted) -> list[Action]:
         """Book money or holdings that moved without a fill."""

@@ -13,6 +13,8 @@ from sqlalchemy.orm import Session
 
 from engine import books, catalogue
 from engine.bootstrap import REPLAY, open_account, replay_series
+from engine.margin import Margin
+from engine.matching import Matching
 from engine.risk.rules import BadPolicy, policy_from
 from engine.sizing import BadSizing, Sizing
 from engine.strategies.base import BadParameter, BaseStrategy, Input
@@ -23,6 +25,7 @@ from shared.domain.market import interval_text
 from shared.messages import (
     CreateStrategy,
     DeleteStrategy,
+    EditAccount,
     EditRiskPolicy,
     EditStrategy,
     OpenReplay,
@@ -192,6 +195,39 @@ class Desk:
         text = f"Risk policy of {account.name} changed"
         self.tell(connection, account.id, text, "/risk", actor)
         return Answer(text, "/risk")
+
+    def edit_account(self, connection: sa.Connection, asked: EditAccount, actor: str) -> Answer:
+        account = self._account(connection, asked.account_id)
+        if account.kind != "internal":
+            raise Denied(f"account {account.name} trades by its venue's terms, not by ours")
+        try:
+            books.costs_from(asked.costs)
+            matching = Matching.from_json(asked.matching)
+            margin = Margin.from_json(asked.margin)
+        except ValueError as error:
+            raise Denied(str(error), str(error).split(":", 1)[0]) from error
+        self._keeps_its_shorts(connection, account, margin)
+        connection.execute(
+            sa.update(AccountRow)
+            .where(AccountRow.id == account.id)
+            .values(costs=asked.costs, matching=matching.as_json(), margin=margin.as_json())
+        )
+        text = f"Trading terms of {account.name} changed"
+        self.tell(connection, account.id, text, "/risk", actor)
+        return Answer(text, "/risk")
+
+    @staticmethod
+    def _keeps_its_shorts(connection: sa.Connection, account: Any, margin: Margin) -> None:
+        """Margin cannot end while something is owed."""
+        if margin.enabled:
+            return
+        short = sa.select(PositionRow.id).where(
+            PositionRow.account_id == account.id, PositionRow.quantity < 0
+        )
+        if connection.scalar(short) is not None:
+            raise Denied(
+                "enabled: close the short positions before margin is switched off", "enabled"
+            )
 
     def open_replay(self, connection: sa.Connection, asked: OpenReplay, actor: str) -> Answer:
         if not asked.series_ids:

@@ -21,6 +21,7 @@ import structlog
 from psycopg.errors import IdleInTransactionSessionTimeout
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
+from engine import settling
 from engine.actions import Booked, Broken, OrderMoved, Posted
 from engine.history import store_live_bars
 from engine.trading_state import frozen_lets_go, refusal, rulings
@@ -46,6 +47,11 @@ from shared.domain.positions import Position
 log = structlog.get_logger()
 
 LEASE_SECONDS: Final = 15
+_SAID: Final = {
+    Outcome.DENIED: "Denied",
+    Outcome.REFUSED: "Refused",
+    Outcome.NOTHING: "Nothing to do",
+}
 RETRY_SECONDS: Final = 0.5
 
 
@@ -55,6 +61,10 @@ class LeaseLost(RuntimeError):
 
 class GivenUp(RuntimeError):
     """The engine ends while the database is away: the batch is not committed, and never will be."""
+
+
+class CommandGone(RuntimeError):
+    """The command was settled, or ran out, before its effect was committed: nothing of it may happen."""
 
 
 class Doubled(RuntimeError):
@@ -80,6 +90,20 @@ class Snapshot:
     holdings: list[dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """A command that is taken and settled by the commit that has its effect.
+
+    `text` and `link` are its answer if the batch's first decision (or the batch without one) stands.
+    """
+
+    command_id: UUID
+    text: str
+    link: str = ""
+    orders: tuple[str, ...] = ()
+    claimed: bool = False
+
+
 @dataclass(slots=True)
 class Batch:
     """Everything one commit holds, for one account."""
@@ -95,6 +119,7 @@ class Batch:
     told: list[Told] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)
     trails: list[tuple[UUID, float]] = field(default_factory=list)
+    command: Settlement | None = None
     moment_at: datetime | None = None
     peak: Decimal | None = None
     snapshot: Snapshot | None = None
@@ -115,6 +140,7 @@ class Batch:
             or self.bars
             or self.moment_at
             or self.states
+            or self.command
         )
 
 
@@ -184,13 +210,41 @@ class Journal:
             raise LeaseLost(f"engine group {self._group!r} belongs to another engine")
 
     def _write(self, connection: sa.Connection, batch: Batch) -> dict[UUID, str]:
+        self._claim(connection, batch)
         refused = self._decisions(connection, batch)
         self._order_events(connection, batch)
         self._books(connection, batch)
         self._stand_again(batch, refused)
         self._moment(connection, batch)
         self._told(connection, batch, refused)
+        self._settle(connection, batch, refused)
         return refused
+
+    @staticmethod
+    def _claim(connection: sa.Connection, batch: Batch) -> None:
+        command = batch.command
+        if command is None or command.claimed:
+            return
+        if not settling.claim(connection, command.command_id):
+            raise CommandGone(f"command {command.command_id} is not asked any more")
+
+    @staticmethod
+    def _settle(connection: sa.Connection, batch: Batch, refused: Mapping[UUID, str]) -> None:
+        """The command's answer is what became of its decision."""
+        command = batch.command
+        if command is None:
+            return
+        result: dict[str, Any] = {"text": command.text, "link": command.link}
+        state = "done"
+        for decision in batch.decisions[:1]:
+            why = refused.get(decision.id) or decision.reason
+            if decision.id in refused or decision.outcome is not Outcome.ORDERED:
+                state = "denied"
+                said = "Refused" if decision.id in refused else _SAID[decision.outcome]
+                result = {"text": f"{said}: {why}", "link": f"/decisions/{decision.id}"}
+            elif command.orders:
+                result["orders"] = list(command.orders)
+        settling.settle(connection, command.command_id, state, result)
 
     @staticmethod
     def _stand_again(batch: Batch, refused: Mapping[UUID, str]) -> None:

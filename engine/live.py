@@ -18,6 +18,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import structlog
 
 from engine.actions import (
@@ -34,13 +35,18 @@ from engine.actions import (
     Submit,
 )
 from engine.bars import BarBuilder
+from engine.byhand import closing
 from engine.core import FAILURES, TradingCore
-from engine.journal import Batch, Journal, Snapshot, Told
+from engine.indicators import Column
+from engine.journal import Batch, CommandGone, Journal, Settlement, Snapshot, Told
+from engine.margin import Margin
+from engine.matching import Costs, Matching
 from engine.narrator import decided, filled, stopped_at_error
 from engine.ports import Broker, Feed
 from engine.standing import StrategyRun
 from engine.strategies.evaluation import Window, needed_rows
 from shared.domain.decisions import Decision, Outcome
+from shared.domain.identity import BY_HAND
 from shared.domain.instruments import Instrument
 from shared.domain.market import Bar, Closed, MarketEvent, Quote, Tick
 from shared.domain.orders import Leg
@@ -265,7 +271,12 @@ class AccountLoop:
             self._carry_out(left, at, batch)
             if batch.is_empty:
                 return ended
-            refused = await self._commit(batch)
+            try:
+                refused = await self._commit(batch)
+            except CommandGone:
+                for decision in reversed(batch.decisions):
+                    self.core.refused(decision, "its command is gone")
+                return []
             # Newest first: each stands again where it stood before, the first of a moment last.
             for decision in reversed(batch.decisions):
                 why = refused.get(decision.id)
@@ -387,6 +398,45 @@ class AccountLoop:
         known.stopping = known.stopping or run.id not in self.live
         at = self.market_time()
         return await self.turn(self.core.flatten(run.id, at, because=because), at)
+
+    async def flatten_by_hand(self, because: str) -> None:
+        """Sell whatever no strategy holds."""
+        at = self.market_time()
+        actions: list[Action] = []
+        for (owner, instrument_id), position in sorted(self.core.portfolio.positions.items()):
+            if owner == BY_HAND and not position.is_flat:
+                account_id = self.account_id
+                asked = closing(account_id, owner, instrument_id, position, at, because, "flatten")
+                actions.extend(self.core.take(self.core.by_hand(asked, at)))
+        await self.turn(actions, at)
+
+    async def obey(
+        self, settlement: Settlement, actions: Iterable[Action], at: datetime
+    ) -> list[Decision]:
+        """What a command asks, and its settlement, in one commit. The caller holds the turn lock."""
+        batch = self._batch(at)
+        batch.command = settlement
+        return await self.turn(actions, at, batch)
+
+    def reconfigure(self, costs: Costs, matching: Matching, margin: Margin) -> None:
+        """Trade by other costs, another intrabar rule and other margin terms from now on."""
+        self.core.costs = costs
+        self.core.portfolio.margin = margin
+        self.broker.reconfigure(costs, matching)
+
+    def recent(self, instrument_id: int) -> tuple[Column, Column, int]:
+        """(closes, traded values, interval in seconds) of an instrument, as far as the rules read back."""
+        interval = self.feed.finest(instrument_id)
+        if interval is None:
+            return np.empty(0), np.empty(0), BASE_INTERVAL
+        window = self.core.policy.window()
+        bars = self.feed.history(instrument_id, interval, self.moment_at, window)
+        return bars.close, bars.close * bars.volume, interval
+
+    def touch(self, instrument_id: int) -> tuple[float, float] | None:
+        """Best bid and ask as they were heard last."""
+        quote = self.pulse.quotes.get(instrument_id)
+        return (float(quote["bid"]), float(quote["ask"])) if quote else None
 
     async def cancel_entries(self) -> int:
         """Cancel every working entry; how many there were. Exits stay: they make positions smaller."""

@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from engine.bars import Bars
+from engine.matching import Costs, Matching
 from shared.domain.market import Bar, MarketEvent, Quote, Tick
 from shared.domain.orders import Number, Order, OrderEvent, OrderRequest
 
@@ -92,6 +93,8 @@ class Broker(Protocol):
         limit_price: float | None = None,
         stop_price: float | None = None,
     ) -> Iterator[Told]: ...
+
+    def reconfigure(self, costs: Costs, matching: Matching) -> None: ...
 
     def expire(self, at: datetime) -> Iterator[Told]: ...
 

@@ -114,6 +114,151 @@ class ReloadStrategies:
     """Look at the strategies folder now, not at the next look."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """An order as a person writes it. Numbers are decimal strings, "" where there is none; times ISO 8601.
+
+    side            buy, sell
+    type            market, limit, stop, stop_limit, trailing_stop, take_profit
+    size, size_in   quantity (base units), value (quote units) or percent (of the account's equity)
+    limit_price     of limit and stop_limit
+    stop_price      of stop and stop_limit; the price that triggers a take_profit
+    trail, trail_in price (a distance) or percent, of trailing_stop
+    time_in_force   gtc, ioc, fok, gtd (until `expires_at`), day
+    stop_loss, take_profit, stop_trail   protection that its fill brings along (bracket): prices, and a
+                    distance in percent for a trailing stop
+    """
+
+    side: str
+    type: str
+    size: str
+    size_in: str = "quantity"
+    limit_price: str = ""
+    stop_price: str = ""
+    trail: str = ""
+    trail_in: str = "price"
+    time_in_force: str = "gtc"
+    expires_at: str = ""
+    post_only: bool = False
+    reduce_only: bool = False
+    stop_loss: str = ""
+    take_profit: str = ""
+    stop_trail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOrder:
+    """Trade by hand. `ticket`, `other` (the other of one-cancels-other) and `then` (sent once all of
+    `ticket` has traded) hold the fields of `Ticket`.
+
+    `preview` asks what would happen, and does nothing: the result then holds "preview" as
+    `engine.trading.Preview` tells it.
+    """
+
+    account_id: int
+    instrument_id: int
+    ticket: dict[str, Any]
+    other: dict[str, Any] = field(default_factory=dict)
+    then: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+    preview: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AmendOrder:
+    """Change a working order; "" leaves what it is. `quantity` counts what has traded already."""
+
+    order_id: str
+    quantity: str = ""
+    limit_price: str = ""
+    stop_price: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOrder:
+    order_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOrders:
+    """Cancel every working order of an account, in one instrument if asked; protection too if asked."""
+
+    account_id: int
+    instrument_id: int | None = None
+    protection: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClosePosition:
+    """Leave a position at the market. `strategy_id` of None is what was traded by hand.
+
+    `percent` of it; `reverse` ends with as much on the other side.
+    """
+
+    account_id: int
+    instrument_id: int
+    strategy_id: int | None = None
+    percent: str = "100"
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectPosition:
+    """Set stop and target of a position, in place of those it has. Prices, "" for none; `stop_trail` a
+    distance in percent for a trailing stop."""
+
+    account_id: int
+    instrument_id: int
+    strategy_id: int | None = None
+    stop_loss: str = ""
+    take_profit: str = ""
+    stop_trail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ForceEntry:
+    """Let a running strategy enter now: `target` as its signal would say (1 is all of its allocation)."""
+
+    strategy_id: int
+    instrument_id: int
+    target: str = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class ForceExit:
+    """Let a strategy leave one instrument, or all with None."""
+
+    strategy_id: int
+    instrument_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptPosition:
+    """Hand a position, at its cost, from one owner to another of the same account; None is "by hand"."""
+
+    account_id: int
+    instrument_id: int
+    from_strategy_id: int | None
+    to_strategy_id: int | None
+    quantity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EditAccount:
+    """How a paper account trades.
+
+    matching  {"intrabar": "worst_case" | "ohlc_path", "volume_share": "0.1" | ""}
+    margin    {"enabled": bool, "leverage": "2", "borrow_rate": "0.05", "call_level": "0.8",
+              "liquidation_level": "0.4"}
+    costs     {"fee_rate", "slippage"}
+    """
+
+    account_id: int
+    costs: dict[str, Any]
+    matching: dict[str, Any] = field(default_factory=dict)
+    margin: dict[str, Any] = field(default_factory=dict)
+
+
 Command = (
     CreateStrategy
     | EditStrategy
@@ -126,6 +271,16 @@ Command = (
     | OpenReplay
     | StartReplay
     | ReloadStrategies
+    | PlaceOrder
+    | AmendOrder
+    | CancelOrder
+    | CancelOrders
+    | ClosePosition
+    | ProtectPosition
+    | ForceEntry
+    | ForceExit
+    | AdoptPosition
+    | EditAccount
 )
 
 COMMANDS: Final[dict[str, type]] = {
@@ -142,6 +297,16 @@ COMMANDS: Final[dict[str, type]] = {
         OpenReplay,
         StartReplay,
         ReloadStrategies,
+        PlaceOrder,
+        AmendOrder,
+        CancelOrder,
+        CancelOrders,
+        ClosePosition,
+        ProtectPosition,
+        ForceEntry,
+        ForceExit,
+        AdoptPosition,
+        EditAccount,
     )
 }
 

@@ -118,6 +118,11 @@ class PaperBroker:
         """Nothing works here, so no price can matter."""
         return not self._working
 
+    def reconfigure(self, costs: Costs, matching: Matching) -> None:
+        """Trade by these from the next price on."""
+        self._costs, self._matching = costs, matching
+        self._fee_rate = self._number(costs.fee_rate)
+
     # Requests -------------------------------------------------------------------------
 
     def submit(self, request: OrderRequest, at: datetime) -> Iterator[Told]:
