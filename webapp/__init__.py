@@ -22,6 +22,7 @@ PAGES: Final = (
     "toasts",
     "overview",
     "markets",
+    "trade",
     "strategies",
     "research",
     "runs",
@@ -92,7 +93,7 @@ def _teach_templates(app: Flask) -> None:
         formats.money, formats.quantity, formats.price, formats.percent, formats.signed,
         formats.signed_percent, formats.change, formats.change_percent, formats.age, formats.local,
         formats.duration, formats.direction, formats.words, formats.utc_text, formats.instant,
-        formats.in_unit,
+        formats.in_unit, formats.plain,
         formats.prose,
     )  # fmt: skip
     for function in filters:

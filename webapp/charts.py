@@ -249,13 +249,15 @@ def _start_of(series: SeriesRow, interval: int, end: datetime, limit: int) -> da
 def candles_json(instrument_id: int) -> ResponseReturnValue:
     """{"candles": [[t, o, h, l, c, v]], "markers": [...], "lines": [...], ...}.
 
-    `?interval=` seconds, `?before=` seconds for older ones, `?strategy=` to mark only its trades.
+    `?interval=` seconds, `?before=` seconds for older ones, `?strategy=` to mark only its trades,
+    `?account=` to mark another account's than the one looked at.
     """
     instrument = db.session.get(InstrumentRow, instrument_id)
     if instrument is None:
         abort(404)
     shown = _asked_candles(instrument)
-    account = accounts.chosen()
+    asked = request.args.get("account", type=int)
+    account = next((a for a in accounts.accounts() if a.id == asked), None) or accounts.chosen()
     strategy_id = request.args.get("strategy", type=int)
     return json_answer(
         {
@@ -343,18 +345,28 @@ def _lines(
     )
     if strategy_id is not None:
         query = query.where(OrderRow.strategy_id == strategy_id)
-    lines = []
-    for order, intent in db.session.execute(query):
-        level = order.stop_price or order.limit_price
-        if level is not None:
-            text = intent.leg.replace("_", " ") if order.stop_price else f"{intent.side} limit"
-            lines.append({"price": float(level), "kind": "order", "text": text})
+    lines = [_line(order, intent) for order, intent in db.session.execute(query)]
     held = [
         {"price": float(holding.average), "kind": "position", "text": "average"}
         for holding in accounts.holdings(account.id, strategy_id)
         if holding.instrument.id == instrument.id
     ]
-    return [*lines, *held]
+    return [*(line for line in lines if line), *held]
+
+
+def _line(order: OrderRow, intent: OrderIntentRow) -> dict[str, Any] | None:
+    """Where a working order waits. `kind` is stop, target or order; None when it has no price yet."""
+    level = order.stop_price if order.stop_price is not None else order.limit_price
+    if level is None:
+        return None
+    if intent.leg in ("stop_loss", "trailing_stop"):
+        kind, text = "stop", intent.leg.replace("_", " ")
+    elif intent.leg == "take_profit":
+        kind, text = "target", "target"
+    else:
+        kind, text = "order", f"{intent.side} {intent.type.replace('_', ' ')}"
+    waits = " (waits)" if order.state == "held" else ""
+    return {"price": float(level), "kind": kind, "text": text + waits}
 
 
 def candle_rows(shown: list[Candle]) -> list[list[float]]:

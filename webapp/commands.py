@@ -52,6 +52,16 @@ SENTENCES: Final = {
     "OpenReplay": "Open replay",
     "StartReplay": "Start replay",
     "ReloadStrategies": "Reload strategies",
+    "PlaceOrder": "Place order",
+    "AmendOrder": "Amend order",
+    "CancelOrder": "Cancel order",
+    "CancelOrders": "Cancel orders",
+    "ClosePosition": "Close position",
+    "ProtectPosition": "Set stop and target",
+    "ForceEntry": "Enter now",
+    "ForceExit": "Leave now",
+    "AdoptPosition": "Hand position over",
+    "EditAccount": "Change trading settings",
 }
 
 
@@ -92,9 +102,9 @@ def ask(command: Command, command_id: UUID | None = None) -> CommandRow:
     return row
 
 
-def ask_and_wait(command: Command) -> CommandRow:
+def ask_and_wait(command: Command, command_id: UUID | None = None) -> CommandRow:
     """Ask, and give the engine a moment, so that a form can show the answer beside its fields."""
-    row = ask(command)
+    row = ask(command, command_id)
     until = time.monotonic() + current_app.config.get("COMMAND_WAIT_SECONDS", WAIT_SECONDS)
     while row.state not in SETTLED and time.monotonic() < until:
         time.sleep(0.05)

@@ -70,6 +70,15 @@ def quantity(value: Number | str | None) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def plain(value: Number | str | None) -> str:
+    """A number as it is typed: ungrouped, never 1E+3, no zeros behind; "" for none."""
+    number = decimal(value)
+    if number is None:
+        return ""
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def price(value: Number | str | None, tick: Number | str | None = None) -> str:
     """A price with the decimals of its tick; without one, as many as its size makes sensible."""
     number = decimal(value)

@@ -40,6 +40,7 @@ class RailEntry:
 RAIL: Final = (
     RailEntry("Overview", "overview.page", "overview", "/"),
     RailEntry("Markets", "markets.page", "markets", "/markets"),
+    RailEntry("Trade", "trade.page", "trade", "/trade"),
     RailEntry("Strategies", "strategies.page", "strategies", "/strategies"),
     RailEntry("Research", "research.page", "research", "/research"),
     RailEntry("Books", "books.orders", "books", "/books"),

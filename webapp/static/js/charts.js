@@ -361,12 +361,17 @@
       })));
     }
 
+    const colours = { position: "accent", stop: "loss", target: "gain", ticket: "soft" };
+    let stored = [];
+    let typed = []; // what a form beside the picture is about to ask for
+
     function draw(levels) {
+      stored = levels;
       for (const line of lines) price.removePriceLine(line);
-      lines = levels.map((level) => price.createPriceLine({
+      lines = [...stored, ...typed].map((level) => price.createPriceLine({
         price: level.price,
         title: level.text,
-        color: token(level.kind === "position" ? "accent" : "warning"),
+        color: token(colours[level.kind] ?? "warning"),
         lineStyle: level.kind === "position" ? 3 : 2,
         lineWidth: 1,
         axisLabelVisible: true,
@@ -443,6 +448,16 @@
         isOlderAsked = false;
       }
     }
+
+    // A form beside it draws the prices typed into it, and hears where the picture is clicked.
+    box.addEventListener("levels", (event) => {
+      typed = event.detail;
+      draw(stored);
+    });
+    chart.subscribeClick((click) => {
+      const at = click.point ? price.coordinateToPrice(click.point.y) : null;
+      if (at !== null) box.dispatchEvent(new CustomEvent("pointed", { bubbles: true, detail: { price: at, decimals } }));
+    });
 
     chart.subscribeCrosshairMove((move) => {
       isPointed = Boolean(move.time);
