@@ -125,7 +125,10 @@ class Trading:
         asked = self._by_hand(loop, command_id, command, because)
         async with loop.turn_lock:
             at = loop.market_time()
-            decision = loop.core.by_hand(asked, at)
+            try:
+                decision = loop.core.by_hand(asked, at)
+            except BadTicket as bad:
+                raise bad if "." in bad.field else bad.inside("ticket") from bad
             if not command.preview:
                 await self._order(loop, command_id, decision, at)
                 return
