@@ -182,8 +182,7 @@ class PaperBroker:
             if level.type is OrderType.TRAILING_STOP:
                 level.best = level.best_behind(stop_price)
         working.active_from = max(working.active_from, at)
-        working.revision += 1
-        yield client_order_id, Amended(at, working.revision, quantity, limit_price, stop_price)
+        yield client_order_id, _amended(working, at)
 
     def restore(self, order: Order, at: datetime, *, resting: bool) -> None:
         """Take back an order the database knows as open, to be matched from `at` on.
@@ -650,11 +649,7 @@ class PaperBroker:
                 continue
             if working.quantity != held:
                 working.quantity = held
-                working.revision += 1
-                yield (
-                    request.client_order_id,
-                    Amended(at, working.revision, working.filled + held),
-                )
+                yield request.client_order_id, _amended(working, at)
 
     def _end_protection(self, of: OrderRequest, at: datetime, why: str) -> Iterator[Told]:
         """Cancel the working protective orders of one strategy in one instrument."""
@@ -712,6 +707,14 @@ class PaperBroker:
             if client_order_id in orders:
                 return orders[client_order_id]
         return None
+
+
+def _amended(working: Working, at: datetime) -> Amended:
+    """The order's terms as they are now."""
+    working.revision += 1
+    quantity = working.quantity + working.filled if working.quantity is not None else None
+    level = working.level
+    return Amended(at, working.revision, quantity, level.limit, level.stop_level())
 
 
 def _liquidity(working: Working) -> str:

@@ -161,7 +161,8 @@ class CancelRefused:
 
 @dataclass(frozen=True, slots=True)
 class Amended:
-    """The venue changed the order. `revision` counts its amendments: an older one heard later is old news."""
+    """The venue changed the order; all its terms as they are now. `revision` counts its amendments: an
+    older one heard later is old news."""
 
     at: datetime
     revision: int
