@@ -29,7 +29,8 @@ class Specification:
     """Everything that decides a run's outcome.
 
     `bars` by input key; `capital` in the quote asset, all of it the strategy's allocation. Bars that
-    closed at or before `starts_at` warm the strategy up and are not traded.
+    closed at or before `starts_at` warm the strategy up and are not traded. `finer` are bars of shorter
+    intervals that orders trade against where an instrument has them.
     """
 
     strategy: type[BaseStrategy]
@@ -43,6 +44,7 @@ class Specification:
     policy: RiskPolicy = field(default_factory=RiskPolicy)
     matching: Matching = field(default_factory=Matching)
     margin: Margin = NO_MARGIN
+    finer: tuple[Bars, ...] = ()
     starts_at: datetime | None = None
 
 
@@ -61,6 +63,7 @@ def run(specification: Specification, progress: Progress | None = None) -> Outco
         (bound.instrument_id, bound.interval): specification.bars[bound.key]
         for bound in specification.inputs
     }
+    series |= {(bars.instrument_id, bars.interval): bars for bars in specification.finer}
     record = replay(core, broker, series, starts_at=specification.starts_at, progress=progress)
     return Outcome(record, core)
 
