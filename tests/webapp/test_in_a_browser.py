@@ -109,7 +109,7 @@ def test_no_page_is_wider_than_the_screen_and_every_chart_draws(console, world, 
     for path in ("/", "/events", "/markets/", f"/markets/{world.btc.id}", "/strategies/",
                  "/strategies/new?type=rsi_reversion", f"/strategies/{world.strategy.id}",
                  "/books/orders", "/books/ledger", "/books/decisions", f"/decisions/{world.denied}",
-                 "/risk/", "/stop/", "/system/", "/profile/", "/components"):  # fmt: skip
+                 "/risk/", "/stop/", "/trade/", "/trade/1/settings", "/system/", "/profile/", "/components"):  # fmt: skip
         console.goto(console.address + path)
         assert console.evaluate("document.documentElement.scrollWidth") <= width, path
         for chart in console.locator("[data-chart]").all():

@@ -14,13 +14,14 @@ PAGES = (
     "/strategies/types/rsi_reversion/source", "/books/orders", "/books/orders?state=working",
     "/books/orders/{order}", "/books/orders/{stop_order}", "/books/fills", "/books/positions",
     "/books/ledger", "/books/decisions", "/decisions/{decision}", "/decisions/{denied}", "/risk/",
-    "/stop/", "/system/", "/users/", "/profile/", "/components",
+    "/stop/", "/system/", "/users/", "/trade/", "/trade/?instrument={eth}", "/trade/1/settings", "/profile/", "/components",
 )  # fmt: skip
 FRAGMENTS = (
     "/frame", "/toasts?after=-1", "/overview/numbers", "/overview/positions", "/overview/bars",
     "/overview/events", "/overview/first-steps", "/markets/venue/simulated", "/markets/{btc}/ticker",
     "/strategies/list", "/strategies/{strategy}/numbers", "/strategies/{strategy}/decisions",
-    "/strategies/preview?allocation=50", "/risk/usage", "/stop/situation", "/stop/plan",
+    "/strategies/preview?allocation=50", "/risk/usage", "/trade/quote", "/trade/ticket",
+    "/trade/positions", "/trade/orders", "/trade/asked", "/stop/situation", "/stop/plan",
     "/stop/orders", "/system/state", "/charts/equity/table", "/charts/candles/{btc}/table?interval=60",
 )  # fmt: skip
 

@@ -373,7 +373,7 @@ def test_what_was_asked_stands_with_why_it_was_denied_and_previews_do_not(trader
     html = trader.get("/trade/asked", query_string=here).text
     assert "buy 0.1 BTC, limit at 100" in html
     assert "paper is halted" in html
-    assert html.count("<tr ") == 1
+    assert html.count("<li ") == 1
 
 
 def test_a_viewer_sees_everything_and_can_press_nothing(viewer, rows, here, world):
