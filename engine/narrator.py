@@ -27,11 +27,12 @@ def decided(decision: Decision, name: str, instruments: Mapping[int, Instrument]
     if decision.outcome is Outcome.DENIED:
         failed = [check for check in decision.checks if not check.allowed]
         why = "; ".join(check.text for check in failed)
-        text = f"Denied {symbol} for {name}: {why}"
+        text = f"Denied {symbol} {_owner(name)}: {why}"
         return Told("decision.denied", "warning", text, link, decision.decided_at)
     if decision.outcome is Outcome.ORDERED:
         target = f"{decision.target:+.0%}" if decision.target else "flat"
-        text = f"Signal {symbol} {target} by {name}: {decision.because}"
+        said = f"Signal {symbol} {target} by {name}" if name else f"Order in {symbol} by hand"
+        text = f"{said}: {decision.because}"
         return Told("decision.ordered", "info", text, link, decision.decided_at)
     return None
 
@@ -40,15 +41,19 @@ def filled(booked: Booked, name: str, instruments: Mapping[int, Instrument]) -> 
     fill = booked.fill
     symbol = instruments[fill.instrument_id].symbol
     what = _VERB.get(booked.leg, "Filled")
-    text = (
-        f"{what}: {fill.side} {number(fill.quantity)} {symbol} at {number(fill.price)} for {name}"
-    )
+    amount = f"{number(fill.quantity)} {symbol} at {number(fill.price)}"
+    text = f"{what}: {fill.side} {amount} {_owner(name)}"
     severity = "good"
     if booked.leg is not Leg.ENTRY:
         gain = booked.realised - fill.fee
         text += f", {gain:+,.2f} {fill.fee_asset}"
         severity = "good" if gain >= 0 else "bad"
     return Told("fill", severity, text, f"/books/orders/{fill.client_order_id}", fill.at)
+
+
+def _owner(name: str) -> str:
+    """Whose it is: a strategy's, or what people trade themselves."""
+    return f"for {name}" if name else "by hand"
 
 
 def number(value: Any) -> str:

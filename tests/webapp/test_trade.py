@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from shared.db.console import CommandRow
-from shared.db.trading import StrategyRow
+from shared.db.trading import StrategyRow, TradingStateRow
 from shared.messages import (
     AdoptPosition,
     AmendOrder,
@@ -111,6 +111,12 @@ def test_unknown_numbers_of_a_preview_are_shown_as_unknown(trader, rows, here):
     page = ticket_html(trader, here, a_preview(trader, rows, here, said=said))
     assert "No price." in page
     assert "leaving a position is always allowed" in page
+
+
+def test_a_sale_brings_in_what_it_is_worth_less_the_fee(trader, rows, here):
+    said = previewed(side="sell", cost="-9.99", cash_after="959.99")
+    page = ticket_html(trader, here, a_preview(trader, rows, here, said=said))
+    assert 'Brings in</dt><dd class="strong">9.99 USD' in page
 
 
 def test_margin_is_shown_where_there_is_margin(trader, rows, here):
@@ -369,10 +375,11 @@ def test_what_was_asked_stands_with_why_it_was_denied_and_previews_do_not(trader
     seen = a_preview(trader, rows, here)
     trader.post("/trade/send", data={"preview": seen})
     sent = asked(rows, "PlaceOrder")[-1].id
-    settle(rows, sent, "denied", {"text": "paper is halted", "field": ""})
+    text = "stop_loss: 9 must be below the market"
+    settle(rows, sent, "denied", {"text": text, "field": "stop_loss"})
     html = trader.get("/trade/asked", query_string=here).text
     assert "buy 0.1 BTC, limit at 100" in html
-    assert "paper is halted" in html
+    assert "Stop loss: 9 must be below the market" in html
     assert html.count("<li ") == 1
 
 
@@ -385,6 +392,16 @@ def test_a_viewer_sees_everything_and_can_press_nothing(viewer, rows, here, worl
     for name in ("Close", "Reverse", "Amend", "Cancel", "Cancel all"):
         assert f">{name}<" not in main
     assert '<fieldset class="stack" disabled>' in main
+
+
+@pytest.mark.parametrize(
+    ("state", "sentence"),
+    [("halted", "whatever is sent is refused"), ("reduce_only", "may only reduce")],
+)
+def test_a_ticket_says_beforehand_that_trading_is_stopped(trader, rows, here, state, sentence):
+    rows.add(TradingStateRow(scope="all", state=state, actor="trader", reason="news"))
+    rows.commit()
+    assert sentence in trader.get("/trade/", query_string=here).text
 
 
 def test_before_there_is_an_account_the_page_says_so(viewer):

@@ -283,6 +283,15 @@ class Asked:
     about: str
 
     @property
+    def outcome(self) -> str:
+        """What became of it; a field at fault is named as people call it."""
+        text = commands.text_of(self.row)
+        field, colon, rest = text.partition(": ")
+        if not colon or field != (self.row.result or {}).get("field"):
+            return text
+        return f"{ticket.called(field)}: {rest}"
+
+    @property
     def took(self) -> float | None:
         """Seconds from the press to the end."""
         if self.row.settled_at is None:

@@ -194,6 +194,7 @@ def ticket_context(
         "stale_seconds": int(preview.STALE_AFTER.total_seconds()),
         "by_hand": desk.held_by_hand(here.account, here.instrument),
         "market_now": accounts.market_now(here.account),
+        "trading_state": accounts.trading_state(here.account),
     }
 
 

@@ -76,6 +76,11 @@ class Preview:
         return sent_by(self.id)
 
     @property
+    def pays(self) -> Decimal | None:
+        """What goes out, or with a sale what comes in: never negative but where fees eat it all."""
+        return -self.cost if self.side == "sell" and self.cost is not None else self.cost
+
+    @property
     def stale_at(self) -> datetime:
         return self.at + STALE_AFTER
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from flask import abort, render_template, request
+from flask import abort, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from shared.db.console import CommandRow
@@ -117,7 +117,7 @@ def save_settings(account_id: int) -> AnyResponse | tuple[str, int]:
     row = commands.ask_and_wait(asked_for(account.id, entered))
     if row.state in ("denied", "expired"):
         return _denied(account, entered, row), 409
-    return commands.settled_page(row, f"/trade/{account.id}/settings")
+    return commands.answer(row, url_for(".settings", account_id=account.id))
 
 
 def _denied(account: AccountRow, entered: Mapping[str, str], row: CommandRow) -> str:

@@ -160,6 +160,11 @@ def problems_of(said: Mapping[str, Any]) -> dict[str, str]:
     return {name: text} if name and text else {}
 
 
+def called(name: str) -> str:
+    """A field as people call it: `ticket.stop_loss` is the stop loss."""
+    return name.rpartition(".")[2].replace("_", " ").capitalize()
+
+
 def known(name: str) -> bool:
     """Whether the form has such a field to say it beside."""
     bare = name.split(".", 1)[-1]

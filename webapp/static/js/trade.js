@@ -134,8 +134,10 @@
     if (!isTicket) return;
     history.replaceState(null, "", ticket().dataset.url);
     const wrong = ticket().querySelector("[aria-invalid]");
+    const denied = ticket().querySelector(":scope > .flush [role=alert]");
     const shown = document.getElementById("preview") ?? document.getElementById("outcome");
     if (wrong) wrong.focus();
+    else if (denied && !shown) denied.scrollIntoView({ block: "center" });
     else if (shown) {
       shown.focus({ preventScroll: true });
       shown.scrollIntoView({ block: "nearest" });
