@@ -100,9 +100,11 @@ def percent(fraction: Number | str | None, decimals: int = 2) -> str:
 
 
 def in_unit(value: Number | str | None, unit: str, decimals: int = 2) -> str:
-    """A check's value: fractions as per cent, amounts with their unit."""
+    """A check's value: fractions as per cent, counts as they are, amounts with their unit."""
     if value is None:
         return NOTHING
+    if not unit:
+        return quantity(value)
     return percent(value, decimals) if unit == "%" else f"{money(value, decimals)} {unit}".strip()
 
 

@@ -80,6 +80,7 @@ def usage(account: AccountRow | None) -> Usage:
             "below the highest equity so far",
         ),
         "concentration": (share, symbol or "nothing is held"),
+        "max_positions": (_held(account), "instruments held now"),
         **last,
     }
     used = [
@@ -102,6 +103,11 @@ def _largest(account: AccountRow, equity: Any) -> tuple[str, float | None]:
         return "", 0.0
     symbol = max(shares, key=lambda s: abs(shares[s]))
     return symbol, abs(shares[symbol])
+
+
+def _held(account: AccountRow) -> float:
+    """How many instruments are held."""
+    return float(len({holding.instrument.id for holding in accounts.holdings(account.id)}))
 
 
 def _last_checks(account: AccountRow) -> dict[str, tuple[float | None, str]]:

@@ -1,4 +1,4 @@
-"""The five risk rules as the console shows and edits them: names, limits, words.
+"""The six risk rules as the console shows and edits them: names, limits, words.
 
 A policy is the JSON of `accounts.risk_policy`; a rule it does not mention has its default.
 """
@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from webapp.formats import percent
+from webapp.formats import percent, quantity
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule with its settings. `limit` is a fraction; `window` counts bars, None where there is none."""
+    """One rule with its settings. `limit` is a fraction, or a count where `unit` is not per cent.
+
+    `window` counts bars, None where there is none.
+    """
 
     name: str
     title: str
@@ -26,8 +29,25 @@ class Rule:
     highest: float = 1.0
     """The largest limit that makes sense to enter."""
 
+    unit: str = "%"
+
+    @property
+    def is_count(self) -> bool:
+        return self.unit != "%"
+
+    @property
+    def scale(self) -> int:
+        """From the limit to what people type."""
+        return 1 if self.is_count else 100
+
+    def text_of(self, value: float | None) -> str:
+        """A measurement of this rule."""
+        return quantity(value) if self.is_count else percent(value, 1)
+
     @property
     def limit_text(self) -> str:
+        if self.is_count:
+            return quantity(self.limit)
         return percent(self.limit, 1 if self.limit < 1 else 0)
 
 
@@ -73,6 +93,16 @@ DEFAULTS: Final = (
         window=20,
         highest=10.0,
     ),
+    Rule(
+        "max_positions",
+        "Open positions",
+        "No entry into one more instrument once this many are held.",
+        "most",
+        10,
+        enabled=False,
+        highest=1000,
+        unit="instruments",
+    ),
 )
 
 
@@ -94,7 +124,8 @@ def policy_of(rules: Mapping[str, Rule]) -> dict[str, Any]:
     """The JSON the engine takes."""
     policy = {}
     for rule in rules.values():
-        said: dict[str, Any] = {"enabled": rule.enabled, rule.setting: rule.limit}
+        limit = int(rule.limit) if rule.is_count else rule.limit
+        said: dict[str, Any] = {"enabled": rule.enabled, rule.setting: limit}
         if rule.window is not None:
             said["window"] = rule.window
         policy[rule.name] = said
@@ -111,12 +142,12 @@ class PolicyForm:
 
 
 def shown(policy: Mapping[str, Any], prefix: str = "rule.") -> PolicyForm:
-    """The form of a policy nobody has edited yet. Limits are shown in per cent."""
+    """The form of a policy nobody has edited yet. Fractions are shown in per cent."""
     rules = rules_of(policy)
     entered = {}
     for rule in rules.values():
         entered[f"{prefix}{rule.name}.enabled"] = "yes" if rule.enabled else ""
-        entered[f"{prefix}{rule.name}.limit"] = f"{rule.limit * 100:.10g}"
+        entered[f"{prefix}{rule.name}.limit"] = f"{rule.limit * rule.scale:.10g}"
         if rule.window is not None:
             entered[f"{prefix}{rule.name}.window"] = str(rule.window)
     return PolicyForm(rules, entered, {})
@@ -132,10 +163,12 @@ def read(form: Mapping[str, str], prefix: str = "rule.") -> PolicyForm:
         entered[f"{key}.enabled"] = form.get(f"{key}.enabled", "")
         limit = entered[f"{key}.limit"] = form.get(f"{key}.limit", "").strip()
         number = _number(limit)
-        if number is None or not 0 < number <= rule.highest * 100:
-            problems[f"{key}.limit"] = (
-                f"{limit or 'nothing'} is not a limit: more than 0, up to {rule.highest * 100:g} %"
+        most = rule.highest * rule.scale
+        if number is None or not 0 < number <= most or (rule.is_count and number % 1):
+            words = (
+                f"a count from 1 to {most:g}" if rule.is_count else f"more than 0, up to {most:g} %"
             )
+            problems[f"{key}.limit"] = f"{limit or 'nothing'} is not a limit: {words}"
         window = rule.window
         if window is not None:
             text = entered[f"{key}.window"] = form.get(f"{key}.window", "").strip()
@@ -148,7 +181,7 @@ def read(form: Mapping[str, str], prefix: str = "rule.") -> PolicyForm:
         rules[rule.name] = replace(
             rule,
             enabled=bool(entered[f"{key}.enabled"]),
-            limit=(number or rule.limit * 100) / 100,
+            limit=(number or rule.limit * rule.scale) / rule.scale,
             window=window,
         )
     return PolicyForm(rules, entered, problems)

@@ -76,7 +76,7 @@ def test_a_press_asks_for_exactly_what_the_form_says(trader, rows, stocks, form)
         "slippage": "0,1", "sizing.method": "value", "sizing.value": "1000", "rules": "own",
         "rule.position_size.enabled": "yes", "rule.position_size.limit": "7.5",
     }  # fmt: skip
-    for rule in ("max_drawdown", "concentration", "volatility", "liquidity"):
+    for rule in ("max_drawdown", "concentration", "volatility", "liquidity", "max_positions"):
         filled.pop(f"rule.{rule}.enabled", None)
     answer = trader.post("/research/new", data=filled)
     job = newest_job(rows, "backtest")
@@ -98,7 +98,7 @@ def test_a_press_asks_for_exactly_what_the_form_says(trader, rows, stocks, form)
 def test_rules_are_off_unless_asked_for(trader, rows, form):
     trader.post("/research/new", data=form)
     policy = newest_job(rows, "backtest").arguments["risk_policy"]
-    assert len(policy) == 5
+    assert len(policy) == 6
     assert not any(rule["enabled"] for rule in policy.values())
 
 

@@ -115,7 +115,7 @@ def test_the_rules_show_what_is_used_of_them_now(viewer, world):
     assert "of 20.0\N{NO-BREAK SPACE}%" in page
 
 
-def test_saving_limits_asks_for_all_five_rules(trader, world, rows):
+def test_saving_limits_asks_for_all_rules(trader, world, rows):
     form = policy_form(**{"rule.position_size.limit": "7.5", "rule.liquidity.enabled": ""})
     trader.post("/risk/policy", data={**form, "account": world.account.id})
     command = only_command(rows)
@@ -127,6 +127,7 @@ def test_saving_limits_asks_for_all_five_rules(trader, world, rows):
         "concentration": {"enabled": True, "max_fraction": 0.2},
         "volatility": {"enabled": True, "max_annual": 1.5, "window": 20},
         "liquidity": {"enabled": False, "max_fraction": 0.05, "window": 20},
+        "max_positions": {"enabled": False, "most": 10},
     }
 
 
@@ -136,6 +137,7 @@ def test_saving_limits_asks_for_all_five_rules(trader, world, rows):
         ("rule.position_size.limit", "0", "0 is not a limit"),
         ("rule.max_drawdown.limit", "101", "101 is not a limit: more than 0, up to 100 %"),
         ("rule.concentration.limit", "many", "many is not a limit"),
+        ("rule.max_positions.limit", "2.5", "2.5 is not a limit: a count from 1 to 1000"),
         ("rule.volatility.window", "1", "1 is not a count of bars from 2 to 500"),
     ],
 )
