@@ -100,7 +100,7 @@ DEFAULTS: Final = (
         "most",
         10,
         enabled=False,
-        highest=1000,
+        highest=500,
         unit="instruments",
     ),
 )

@@ -137,7 +137,7 @@ def test_saving_limits_asks_for_all_rules(trader, world, rows):
         ("rule.position_size.limit", "0", "0 is not a limit"),
         ("rule.max_drawdown.limit", "101", "101 is not a limit: more than 0, up to 100 %"),
         ("rule.concentration.limit", "many", "many is not a limit"),
-        ("rule.max_positions.limit", "2.5", "2.5 is not a limit: a count from 1 to 1000"),
+        ("rule.max_positions.limit", "2.5", "2.5 is not a limit: a count from 1 to 500"),
         ("rule.volatility.window", "1", "1 is not a count of bars from 2 to 500"),
     ],
 )
