@@ -254,7 +254,8 @@ class Opened:
     @property
     def key(self) -> str:
         """Changes when the form has to be made anew; until then what is typed into it stays."""
-        return f"{self.what}-{self.id}-{self.command.id if self.command else 'new'}"
+        state = f"{self.command.id}-{self.command.state}" if self.command else "new"
+        return f"{self.what}-{self.id}-{state}"
 
     @property
     def problems(self) -> Mapping[str, str]:
@@ -295,9 +296,8 @@ def positions_context(here: Place, command: CommandRow | None = None) -> dict[st
     open_ = opened(("ClosePosition", "ProtectPosition", "AdoptPosition"), command)
     if open_.what not in ACTIONS:
         open_ = NOTHING_OPEN
-    state = open_.command.state if open_.command else ""
     return {
-        "positions": desk.positions(here.account, open_.key, state),
+        "positions": desk.positions(here.account, open_.key),
         "opened_position": open_,
         "owners": desk.strategies_of(here.account) if open_.what == "adopt" else [],
     }
@@ -321,9 +321,8 @@ def orders_context(here: Place, command: CommandRow | None = None) -> dict[str, 
     open_ = opened(("AmendOrder",), command)
     if open_.what != "amend":
         open_ = NOTHING_OPEN
-    state = open_.command.state if open_.command else ""
     return {
-        "orders": desk.orders(here.account, open_.key, state),
+        "orders": desk.orders(here.account, open_.key),
         "opened_order": open_,
         "order_tones": accounts.ORDER_TONES,
     }
