@@ -308,10 +308,10 @@ def _outside_run(facts: Facts) -> Verdict | None:
     if began is not None and facts.moment <= began:
         return Verdict(
             "before_run",
-            f"the run began {_at(facts, began, day=True)}; bars before it only warm up",
+            f"the run began {_at(facts, began)}; bars before it only warm up",
         )
     if ended is not None and facts.at >= ended + timedelta(seconds=facts.interval):
-        return Verdict("after_run", f"the run ended {_at(facts, ended, day=True)}")
+        return Verdict("after_run", f"the run ended {_at(facts, ended)}")
     if ended is not None and facts.moment >= ended and facts.decision is None:
         return Verdict("last_bar", "it is the run's last bar, after which nothing can fill")
     return None
@@ -326,9 +326,7 @@ def _not_heard(facts: Facts) -> Verdict | None:
     if market.state == "waiting":
         return Verdict("replay_waiting", "its replay has not been started")
     if market.state == "finished":
-        return Verdict(
-            "replay_finished", f"its replay finished {_at(facts, market.heard_until, day=True)}"
-        )
+        return Verdict("replay_finished", f"its replay finished {_at(facts, market.heard_until)}")
     if market.state == "away":
         since = f" since {_clock(facts, market.since)}" if market.since else ""
         return Verdict(
@@ -562,15 +560,23 @@ def _fate(facts: Facts, order: OrderFacts) -> str:
 
 
 def _reach(order: OrderFacts) -> str:
-    extreme = _extreme(order)
-    return f", its price never reached{extreme}" if extreme else ""
+    """How near the market came to the level of an order that works on."""
+    found, word = _nearest(order)
+    return "" if found is None else f"; the price came no {word} than {number(found)}"
 
 
 def _extreme(order: OrderFacts) -> str:
-    """How near the market came to an order's level."""
+    """The same of one that ended."""
+    found, word = _nearest(order)
+    return "" if found is None else f" ({word.removesuffix('er')}est {number(found)})"
+
+
+def _nearest(order: OrderFacts) -> tuple[float | None, str]:
+    """The market's extreme on the order's side: a limit to buy and a stop to sell lie below it."""
+    if order.limit is None and order.stop is None:
+        return None, ""
     below = (order.side == "buy") == (order.limit is not None)
-    found, word = (order.lowest, "lowest") if below else (order.highest, "highest")
-    return f" ({word} {number(found)})" if found is not None and (order.limit or order.stop) else ""
+    return (order.lowest, "lower") if below else (order.highest, "higher")
 
 
 def _filled_here(facts: Facts) -> Verdict | None:
@@ -585,7 +591,7 @@ def _filled_here(facts: Facts) -> Verdict | None:
         "trailing_stop": "its trailing stop was hit",
         "time_exit": "it had held for long enough",
     }.get(fill.leg, "an order decided earlier reached its price")
-    text = f"It {verb} {number(fill.quantity)} {facts.symbol} at {number(fill.price)} at {_clock(facts, fill.at, seconds=True)}: {why}"
+    text = f"It {verb} {number(fill.quantity)} {facts.symbol} at {number(fill.price)} at {_clock(facts, fill.at)}: {why}"
     return Verdict("traded", text, traded=True, whole=True)
 
 
@@ -603,18 +609,18 @@ def _no_bar(facts: Facts) -> Verdict | None:
     if bar.status == "gap":
         return Verdict(
             "gap",
-            f"no bar: the bars from {_clock(facts, first, day=True)} to {_clock(facts, last, day=True)} are missing",
+            f"no bar: the bars from {_clock(facts, first)} to {_clock(facts, last)} are missing",
             tone="warning",
         )
     if bar.status == "before":
         return Verdict(
             "before_data",
-            f"no bar: the stored bars of {facts.symbol} begin {_at(facts, first, day=True)}",
+            f"no bar: the stored bars of {facts.symbol} begin {_at(facts, first)}",
         )
     if bar.status == "after":
         return Verdict(
             "after_data",
-            f"no bar: the stored bars of {facts.symbol} end {_at(facts, last, day=True)}",
+            f"no bar: the stored bars of {facts.symbol} end {_at(facts, last)}",
         )
     return Verdict(
         "no_bars",
@@ -999,7 +1005,7 @@ def duration(span: timedelta) -> str:
     return f"{seconds} s"
 
 
-def _clock(facts: Facts, at: datetime | None, *, day: bool = False, seconds: bool = False) -> str:
+def _clock(facts: Facts, at: datetime | None, *, day: bool = False) -> str:
     """A time in the asker's zone, with its day when that is not the day asked about."""
     if at is None:
         return "—"
@@ -1007,17 +1013,17 @@ def _clock(facts: Facts, at: datetime | None, *, day: bool = False, seconds: boo
     here = at.astimezone(zone)
     if facts.interval >= DAY:
         return f"{here.day} {here:%b %Y}"
-    text = f"{here:%H:%M:%S}" if seconds or here.second else f"{here:%H:%M}"
+    text = f"{here:%H:%M:%S}" if here.second else f"{here:%H:%M}"
     if day or here.date() != facts.at.astimezone(zone).date():
         year = f" {here.year}" if here.year != facts.at.astimezone(zone).year else ""
         return f"{here.day} {here:%b}{year} {text}"
     return text
 
 
-def _at(facts: Facts, at: datetime | None, *, day: bool = False) -> str:
+def _at(facts: Facts, at: datetime | None) -> str:
     """`at 14:32`, or `on 12 Sep 2026` where moments are days."""
     preposition = "on" if facts.interval >= DAY else "at"
-    return f"{preposition} {_clock(facts, at, day=day)}"
+    return f"{preposition} {_clock(facts, at)}"
 
 
 def _led(because: str) -> str:
