@@ -264,12 +264,16 @@ def held_by_hand(account: AccountRow, instrument: InstrumentRow) -> Decimal:
     return found or Decimal(0)
 
 
-def strategies_of(account: AccountRow) -> list[StrategyRow]:
-    """Those that could own a position."""
+def strategies_on(account: AccountRow, instrument: InstrumentRow) -> list[StrategyRow]:
+    """Those that trade the instrument, and so could own a position in it."""
     query = sa.select(StrategyRow).where(
         StrategyRow.account_id == account.id, StrategyRow.deleted_at.is_(None)
     )
-    return list(db.session.scalars(query.order_by(StrategyRow.name)))
+    return [
+        row
+        for row in db.session.scalars(query.order_by(StrategyRow.name))
+        if any(i.get("instrument_id") == instrument.id for i in row.inputs.values())
+    ]
 
 
 # What was asked --------------------------------------------------------------------------------

@@ -296,11 +296,10 @@ def positions_context(here: Place, command: CommandRow | None = None) -> dict[st
     open_ = opened(("ClosePosition", "ProtectPosition", "AdoptPosition"), command)
     if open_.what not in ACTIONS:
         open_ = NOTHING_OPEN
-    return {
-        "positions": desk.positions(here.account, open_.key),
-        "opened_position": open_,
-        "owners": desk.strategies_of(here.account) if open_.what == "adopt" else [],
-    }
+    held = desk.positions(here.account, open_.key)
+    row = held.row(int(open_.id)) if open_.id.isdecimal() else None
+    takers = desk.strategies_on(here.account, row.holding.instrument) if row else []
+    return {"positions": held, "opened_position": open_, "owners": takers}
 
 
 def positions_part_html(here: Place, command: CommandRow | None = None) -> str:
