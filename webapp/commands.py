@@ -95,7 +95,7 @@ def ask(command: Command, command_id: UUID | None = None) -> CommandRow:
         auth.audit(f"command.{kind}", str(asked), arguments=arguments)
     db.session.commit()
     row = db.session.get_one(CommandRow, asked, populate_existing=True)
-    if row.kind != kind or row.actor != current_user.username:
+    if (row.kind, row.actor, row.arguments) != (kind, current_user.username, arguments):
         abort(409, "This form was already used for something else. Load the page again.")
     if added is not None:
         _announce(asked)

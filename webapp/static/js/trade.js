@@ -47,6 +47,13 @@
     event.preventDefault();
   }
 
+  // What opens a form below a row is a link that acts like a button: Space presses it too.
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== " " || !event.target.matches?.("a[role=button]")) return;
+    event.preventDefault();
+    event.target.click();
+  });
+
   // ------------------------------------------------------------ size by share
 
   document.addEventListener("click", (event) => {
