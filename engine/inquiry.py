@@ -577,8 +577,9 @@ class _Own:
 
     @staticmethod
     def pick(decisions: Sequence[DecisionFacts]) -> DecisionFacts | None:
-        """The one that says most: what was ordered, else the strategy's own signal."""
+        """The one that says most: what traded, what was ordered, else the strategy's own signal."""
         ordered = [d for d in decisions if d.outcome == "ordered"]
+        ordered.sort(key=lambda d: any(o.filled and o.leg not in PROTECTIVE for o in d.orders))
         signals = [d for d in decisions if d.kind == "signal"]
         found = ordered or signals or list(decisions)
         return found[-1] if found else None

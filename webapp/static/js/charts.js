@@ -464,6 +464,12 @@
       if (!isPointed) return tell(shown[shown.length - 1]);
       tell(shown.find((row) => row[0] === move.time));
     });
+    if (box.dataset.why) {
+      chart.subscribeClick((click) => {
+        const spacing = shown.length > 1 ? Math.min(...shown.slice(-20).map((row, i, rows) => (i ? row[0] - rows[i - 1][0] : Infinity))) : 60;
+        if (click.time) location.assign(withQuery(box.dataset.why, "at", new Date((click.time + spacing) * 1000).toISOString().replace("Z", "+00:00")));
+      });
+    }
     chart.timeScale().subscribeVisibleLogicalRangeChange((range) => {
       if (range && range.from < 20) older().catch(() => {});
     });
