@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from shared.domain.orders import OrderType, Side, TimeInForce
 SIZES: Final = ("quantity", "value", "percent")
 _MOST: Final = Decimal(10) ** 15
 _MOST_DIGITS: Final = 30
+_GROUPED: Final = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
 
 _LIMITED: Final = (OrderType.LIMIT, OrderType.STOP_LIMIT)
 _STOPPED: Final = (OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TAKE_PROFIT)
@@ -117,7 +119,10 @@ def optional_amount(given: Mapping[str, Any], name: str) -> Decimal | None:
 
 def amount(name: str, text: str) -> Decimal:
     """A number above 0 that a price or a quantity can be."""
-    plain = text.replace(" ", "").replace("\u202f", "").replace("\u00a0", "").replace(",", "")
+    plain = text.replace(" ", "").replace("\u202f", "").replace("\u00a0", "")
+    if "," in plain and not _GROUPED.fullmatch(plain):  # 0,5 must never be taken for 5
+        raise BadTicket(name, f"{text[:40]!r}: write decimals with a point, thousands as 1,000")
+    plain = plain.replace(",", "")
     try:
         number = Decimal(plain)
     except InvalidOperation:

@@ -77,21 +77,28 @@ def test_a_limit_order_is_previewed_sent_amended_and_cancelled(console):
         asked.get_by_role("listitem").filter(has_text=what).filter(has_text="done").first.wait_for()
 
 
-def test_a_bracket_leaves_at_its_target_and_takes_its_stop_along(console):
+def test_a_bracket_whose_target_is_hit_takes_its_stop_along(console):
     at(console, "BTC/USD")
     bid, ask = quote(console)
     choose(console, "type", "market")
     console.fill(size="0.001")
     console.page.locator("#f-protect").check()
-    target, stop = ask * Decimal("1.0008"), bid * Decimal("0.7")
+    target, stop = ask * Decimal("1.2"), bid * Decimal("0.7")
     console.fill(stop_loss=f"{stop:.0f}", take_profit=f"{target:.0f}")
     preview(console)
     assert console.page.locator("#preview .legs li").count() == 3
     send(console)
+    console.page.locator(BY_HAND, has_text="BTC/USD").wait_for()
+    rows(console, "stop loss").get_by_text("working", exact=True).wait_for()
 
-    # The market moves ten minutes a second: the target, 0.08 % away, is reached soon.
+    # A target brought to where the market is, whichever way it moves meanwhile, is hit at once.
+    reached = rows(console, "take profit")
+    reached.get_by_role("button", name="Amend").click()
+    form = console.page.locator("#trade-orders .sheet")
+    form.locator("[name=limit_price]").fill(f"{bid * Decimal('0.9'):.0f}")
+    form.get_by_role("button", name="Amend").click()
     console.page.locator(BY_HAND, has_text="BTC/USD").wait_for(state="detached")
-    rows(console, "BTC/USD").first.wait_for(state="detached")
+    rows(console, "stop loss").wait_for(state="detached")
     console.open("/books/orders")
     states = console.reload_until(lambda: ended_legs(console))
     assert states == {"entry": "filled", "take profit": "filled", "stop loss": "cancelled"}
@@ -139,6 +146,7 @@ BAD = [
     ("nothing at all", {"size": "0"}, "size", "must be above 0"),
     ("more than there is in the world", {"size": "1e400"}, "size", "beyond what can be traded"),
     ("no number", {"size": "NaN"}, "size", "not a number one can trade"),
+    ("a decimal comma", {"size": "0,5"}, "size", "write decimals with a point"),
     ("infinity", {"size": "Infinity"}, "size", "not a number one can trade"),
     ("less than a lot", {"size": "0.000001"}, "size", "less than one lot"),
     ("more than everything", {"size": "101", "size_in": "percent"}, "size", "more than all there is"),
