@@ -28,8 +28,10 @@ from engine.sizing import BadSizing, Sizing
 from engine.strategies.base import BaseStrategy, Input
 from engine.strategies.evaluation import BoundInput, Evaluation, needed_rows
 from engine.strategies.registry import NoSuchStrategy
-from engine.why import (
+from engine.why import explain
+from engine.why_facts import (
     DAY,
+    PROTECTIVE,
     BarFacts,
     DecisionFacts,
     Facts,
@@ -42,7 +44,6 @@ from engine.why import (
     SignalFacts,
     StateFacts,
     Why,
-    explain,
 )
 from engine.work import JobRefused, Work
 from shared.db.backtests import RunDecisionRow, RunFillRow, RunRow
@@ -64,7 +65,6 @@ from shared.domain.market import interval_text
 from shared.domain.sessions import trading_spans
 from shared.jobs import WhyRequest
 
-PROTECTIVE: Final = ("stop_loss", "take_profit", "trailing_stop")
 DONE: Final = ("filled", "cancelled", "expired", "rejected")
 PICTURED: Final = 90
 """Bars before the moment of which features are told, for the picture."""
@@ -642,7 +642,7 @@ class _Own:
             sa.select(OrderIntentRow, OrderRow)
             .join(OrderRow, OrderRow.client_order_id == OrderIntentRow.client_order_id)
             .where(OrderIntentRow.decision_id == row.id)
-            .order_by(OrderIntentRow.leg.desc())
+            .order_by(OrderIntentRow.parent_id.is_not(None), OrderIntentRow.leg.desc())
         )
         orders = [self._order(i, o, until) for i, o in self.session.execute(query)]
         return DecisionFacts(

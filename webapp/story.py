@@ -229,6 +229,8 @@ def _fills(client_order_id: UUID) -> sa.Select[FillRow]:
 def span_text(span: timedelta) -> str:
     """A duration down to milliseconds: machines are quick."""
     milliseconds = span.total_seconds() * 1000
+    if milliseconds < 1:
+        return "< 1 ms"
     return f"{milliseconds:.0f} ms" if milliseconds < 1000 else duration(span)
 
 

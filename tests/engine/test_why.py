@@ -17,7 +17,9 @@ from engine.desk import Desk
 from engine.history import NewBar, add_bars, series_of
 from engine.inquiry import of_run, of_strategy, run
 from engine.jobs import JobRefused, perform
-from engine.why import BarFacts, Facts, MarketFacts, SignalFacts, explain, number, percent
+from engine.why import explain
+from engine.why_facts import BarFacts, Facts, MarketFacts, SignalFacts
+from engine.why_words import number, percent
 from shared import queueing
 from shared.db.backtests import JobRow, RunRow
 from shared.db.console import CommandRow
