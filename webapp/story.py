@@ -137,8 +137,10 @@ class Told:
 
     @property
     def slippage(self) -> Decimal | None:
-        """What the fills cost against the price it was decided at, as a fraction; above 0 is worse."""
-        decided = self.decision.price if self.decision else None
+        """What the fills cost against the price it was decided at, as a fraction; above 0 is worse.
+        Protection trades at a level of its own, not near that price."""
+        is_protective = self.story.order.request.leg.is_protective
+        decided = self.decision.price if self.decision and not is_protective else None
         if not decided or self.average is None:
             return None
         return (self.average / decided - 1) * self.story.order.request.side.sign

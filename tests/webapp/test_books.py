@@ -106,7 +106,8 @@ def test_an_order_shows_what_was_asked_what_happened_and_why(viewer, world):
     assert "submitted" in page
     assert str(world.order) in page
     assert f"/decisions/{world.decision}" in page
-    assert "0.5 of 0.5 BTC" in page
+    assert "of 0.5 BTC" in page
+    assert "add up to its row" in page
 
 
 def test_the_ledger_shows_what_the_account_holds_as_the_sum_of_its_rows(viewer, world, rows):

@@ -236,9 +236,13 @@ def a_filled_order(
     order = an_order(
         session, decision, account, strategy, instrument, state="filled", side=side, at=at
     )
+    fill_id = str(uuid4())
+    session.add(
+        OrderEventRow(client_order_id=order, kind="fill", key=fill_id, happened_at=at, data={})
+    )
     session.add(
         FillRow(
-            venue="simulated", account_id=account.id, venue_fill_id=str(uuid4()), client_order_id=order,
+            venue="simulated", account_id=account.id, venue_fill_id=fill_id, client_order_id=order,
             strategy_id=strategy.id, instrument_id=instrument.id, side=side, quantity=Decimal("0.5"),
             price=Decimal(100), fee=Decimal("0.05"), fee_asset="USD", liquidity="taker",
             realised=Decimal(realised), filled_at=at,
