@@ -18,6 +18,7 @@ from engine.why_record import sections
 from engine.why_words import (
     clock,
     dated,
+    day_of,
     duration,
     held_words,
     holding,
@@ -67,7 +68,10 @@ def _did_not(facts: Facts) -> str:
 
 
 def _when(facts: Facts) -> str:
-    return dated(facts, facts.at if facts.at > facts.moment else facts.moment)
+    """The time asked about; with its day when that is not the market's newest one."""
+    at = facts.at if facts.at > facts.moment else facts.moment
+    newest = None if facts.is_run else facts.market.heard_until
+    return dated(facts, at, on_day=newest is None or day_of(facts, newest) != day_of(facts, at))
 
 
 # Judges: what makes the question moot ------------------------------------------------------------

@@ -53,10 +53,18 @@ def clock(facts: Facts, at: datetime | None, *, day: bool = False) -> str:
     return text
 
 
-def dated(facts: Facts, at: datetime | None) -> str:
-    """`at 14:32`, or `on 12 Sep 2026` where moments are days."""
-    preposition = "on" if facts.interval >= DAY else "at"
-    return f"{preposition} {clock(facts, at)}"
+def dated(facts: Facts, at: datetime | None, *, on_day: bool = False) -> str:
+    """`at 14:32` (`at 14:32 on 12 Sep 2026`), or `on 12 Sep 2026` where moments are days."""
+    if facts.interval >= DAY or at is None:
+        return f"on {clock(facts, at)}"
+    text = f"at {clock(facts, at)}"
+    return f"{text} on {day_of(facts, at)}" if on_day else text
+
+
+def day_of(facts: Facts, at: datetime) -> str:
+    """`12 Sep 2026` in the asker's zone."""
+    here = at.astimezone(ZoneInfo(facts.zone))
+    return f"{here.day} {here:%b %Y}"
 
 
 def led(because: str) -> str:

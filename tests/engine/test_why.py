@@ -389,12 +389,12 @@ def test_the_sentence_about_another_instrument(floor, name, minute, symbol, sent
 def test_a_closed_market_and_missing_bars_are_told_apart(floor):
     saturday = FRIDAY + timedelta(days=1)
     assert floor.ask("of the exchange", saturday, "NYX").sentence == (
-        "It did not trade NYX at 20:50: no bar: the market was closed "
+        "It did not trade NYX at 20:50 on 10 Jan 2026: no bar: the market was closed "
         "(XNYS trades 09:30 to 16:00 New York, weekdays)."
     )
     hole = START + timedelta(days=1)
     assert floor.ask("over the hole", hole, "Y/USD").sentence == (
-        "It did not trade Y/USD at 14:00: no bar: the bars from 5 Jan 15:00 to 7 Jan 14:00 are missing."
+        "It did not trade Y/USD at 14:00 on 6 Jan 2026: no bar: the bars from 5 Jan 15:00 to 7 Jan 14:00 are missing."
     )
 
 
@@ -503,19 +503,22 @@ def backtest(floor, module_settings):
     sessions.kw["bind"].dispose()
 
 
+RUN_NOT = "It did not trade X/USD at 14:{:02} on 5 Jan 2026: ".format
+
+
 @pytest.mark.parametrize(
     ("minute", "sentence"),
     [
-        (3, "It bought 10 X/USD at 100, decided at 14:03: the average is 100."),
-        (4, NOT(4) + "the average is 100, so its target stayed 1 and it already holds that."),
-        (6, NOT(6) + "the average is 100, so it said nothing new and it went on holding 10 X."),
-        (7, "It sold 10 X/USD at 100, decided at 14:07: the average is 100."),
-        (1, NOT(1) + "1 of 2 bars of warm-up were there."),
+        (3, "It bought 10 X/USD at 100, decided at 14:03 on 5 Jan 2026: the average is 100."),
+        (4, RUN_NOT(4) + "the average is 100, so its target stayed 1 and it already holds that."),
+        (6, RUN_NOT(6) + "the average is 100, so it said nothing new and it went on holding 10 X."),
+        (7, "It sold 10 X/USD at 100, decided at 14:07 on 5 Jan 2026: the average is 100."),
+        (1, RUN_NOT(1) + "1 of 2 bars of warm-up were there."),
         (
             60,
-            "It did not trade X/USD at 15:00: it is the run's last bar, after which nothing can fill.",
+            "It did not trade X/USD at 15:00 on 5 Jan 2026: it is the run's last bar, after which nothing can fill.",
         ),
-        (90, "It did not trade X/USD at 15:30: the run ended at 15:00."),
+        (90, "It did not trade X/USD at 15:30 on 5 Jan 2026: the run ended at 15:00."),
     ],
 )
 def test_the_sentence_about_a_run(floor, backtest, minute, sentence):
