@@ -42,7 +42,8 @@ def handed_over(
     if taken.quantity * given.quantity < 0:
         raise NotToHand("the other owner holds the opposite: close one of them first")
     share = quantity / abs(given.quantity)
-    moved, cost = given.quantity * share, given.cost * share
+    moved = quantity if given.quantity > 0 else -quantity
+    cost = given.cost if quantity == abs(given.quantity) else given.cost * share
     left = replace(given, quantity=given.quantity - moved, cost=given.cost - cost)
     if left.is_flat:
         left = replace(left, cost=0 * cost, opened_at=None)
