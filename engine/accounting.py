@@ -195,6 +195,51 @@ def symbol_change(portfolio: Portfolio, slip: Slip, instrument_id: int, to: int)
     return Posted(tuple(entries), tuple(positions))
 
 
+def started_over(portfolio: Portfolio, slip: Slip, capital: Number) -> Posted:
+    """Everything the account has or owes goes out at its mark, and `capital` comes in."""
+    scratch = _copy(portfolio)
+    entries: list[LedgerEntry] = []
+    positions: dict[tuple[int, int], Position] = {}
+
+    def put(kind: str, asset: str, amount: Number, owner: int = BY_HAND) -> None:
+        numbered = replace(slip, reference=f"{slip.reference}:{len(entries)}")
+        posted = _moved(scratch, numbered, kind, CAPITAL, asset, amount, owner)
+        scratch.post(posted)
+        entries.extend(posted.entries)
+        positions.update({(who, id_): after for who, id_, after in posted.positions})
+
+    for (owner, instrument_id), position in sorted(scratch.positions.items()):
+        if not position.is_flat:
+            asset = scratch.instruments[instrument_id].base_asset
+            put(
+                "withdrawal" if position.quantity > 0 else "deposit",
+                asset,
+                -position.quantity,
+                owner,
+            )
+    for asset, amount in sorted(scratch.balances.items()):
+        if amount:
+            put("withdrawal" if amount > 0 else "deposit", asset, -amount)
+    put("deposit", portfolio.base_asset, _above_zero(capital))
+    return Posted(tuple(entries), tuple((*key, after) for key, after in positions.items()))
+
+
+def _copy(portfolio: Portfolio) -> Portfolio:
+    """The same holdings and marks, to be changed without consequences."""
+    copy = Portfolio(
+        portfolio.base_asset,
+        portfolio.instruments,
+        portfolio.number,
+        portfolio.cash,
+        portfolio.peak,
+    )
+    copy.balances.update(portfolio.balances)
+    copy.marks.update(portfolio.marks)
+    for (owner, instrument_id), position in portfolio.positions.items():
+        copy.restore(owner, instrument_id, position)
+    return copy
+
+
 def external_flow(portfolio: Portfolio, posted: Posted) -> Number | None:
     """What came from outside, less what went there, in the base asset; None where no rate is known."""
     total = portfolio.number(0.0)

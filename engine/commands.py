@@ -19,6 +19,7 @@ from engine.narrator import stopped_at_error
 from engine.risk.rules import policy_from
 from engine.stopping import StopProcedure
 from engine.trading import Trading
+from engine.treasury import MONEY, Treasury
 from engine.waiting import LOOK_SECONDS, answered, unless_away
 from shared import bus
 from shared.db.console import CommandRow
@@ -91,10 +92,12 @@ class Commands:
         self._stops = stops
         self._converge = converge
         self._trading = Trading(db, loops)
+        self._treasury = Treasury(db, loops)
 
     async def take(self) -> None:
         """Wake by the stream, look at the rows; a flushed stream costs at most a second."""
         await self._again()
+        await self._treasury.arrivals()
         while True:
             await answered(self._expire)
             await self._stops.resume()
@@ -164,6 +167,8 @@ class Commands:
             await self._stops.start(row.id, command, row.actor)
         elif isinstance(command, AT_ONCE):
             await self._trading.do(row.id, command, row.actor)
+        elif isinstance(command, MONEY):
+            await self._treasury.do(row.id, command, row.actor)
         else:
             await answered(self._carry_out, row.id, command, row.actor)
             await self._bring_in_line(command)

@@ -259,6 +259,117 @@ class EditAccount:
     margin: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Deposit:
+    """Money or a thing came from outside. `amount` above 0, a decimal string, as in all of these."""
+
+    account_id: int
+    asset: str
+    amount: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Money or a thing left for outside: not more than there is."""
+
+    account_id: int
+    asset: str
+    amount: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Money goes from one account to another of the same base asset."""
+
+    account_id: int
+    to_account_id: int
+    asset: str
+    amount: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Adjust:
+    """Make the books agree with what is there: found above 0, lost below, and why."""
+
+    account_id: int
+    asset: str
+    amount: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BookIncome:
+    """`kind` is interest, dividend, staking, funding, rebate, borrow or fee; below 0 it was paid.
+
+    `tax` is the part that was withheld. With an instrument it counts for the position that earned it.
+    """
+
+    account_id: int
+    kind: str
+    asset: str
+    amount: str
+    tax: str = ""
+    instrument_id: int | None = None
+    strategy_id: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """`numerator` new for `denominator` old: 4 for 1, or 1 for 10 when they are put together."""
+
+    account_id: int
+    instrument_id: int
+    numerator: int
+    denominator: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSymbol:
+    """What is held of one instrument goes on as another."""
+
+    account_id: int
+    instrument_id: int
+    to_instrument_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOffDust:
+    """Write off a remainder that is too small to sell."""
+
+    account_id: int
+    instrument_id: int
+    strategy_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopUpPaper:
+    """More paper money."""
+
+    account_id: int
+    amount: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResetPaper:
+    """Start a paper account over: all of it goes out, `capital` comes in; its history stays."""
+
+    account_id: int
+    capital: str
+
+
+@dataclass(frozen=True, slots=True)
+class EditBooks:
+    """How lots are chosen (fifo, lifo, hifo, average), and below which value a remainder is dust ("" for none)."""
+
+    account_id: int
+    lot_method: str
+    dust_value: str = ""
+
+
 Command = (
     CreateStrategy
     | EditStrategy
@@ -281,6 +392,17 @@ Command = (
     | ForceExit
     | AdoptPosition
     | EditAccount
+    | Deposit
+    | Withdraw
+    | Transfer
+    | Adjust
+    | BookIncome
+    | Split
+    | ChangeSymbol
+    | WriteOffDust
+    | TopUpPaper
+    | ResetPaper
+    | EditBooks
 )
 
 COMMANDS: Final[dict[str, type]] = {
@@ -307,6 +429,17 @@ COMMANDS: Final[dict[str, type]] = {
         ForceExit,
         AdoptPosition,
         EditAccount,
+        Deposit,
+        Withdraw,
+        Transfer,
+        Adjust,
+        BookIncome,
+        Split,
+        ChangeSymbol,
+        WriteOffDust,
+        TopUpPaper,
+        ResetPaper,
+        EditBooks,
     )
 }
 

@@ -62,6 +62,17 @@ SENTENCES: Final = {
     "ForceExit": "Leave now",
     "AdoptPosition": "Hand position over",
     "EditAccount": "Change trading settings",
+    "Deposit": "Book a deposit",
+    "Withdraw": "Book a withdrawal",
+    "Transfer": "Transfer between accounts",
+    "Adjust": "Adjust the books",
+    "BookIncome": "Book income",
+    "Split": "Book a split",
+    "ChangeSymbol": "Change a symbol",
+    "WriteOffDust": "Write off dust",
+    "TopUpPaper": "Top up paper money",
+    "ResetPaper": "Start the paper account over",
+    "EditBooks": "Change how books are kept",
 }
 
 

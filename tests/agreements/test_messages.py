@@ -9,7 +9,7 @@ from typing import get_args
 import orjson
 import pytest
 
-from engine import trading
+from engine import trading, treasury
 from engine.commands import Commands
 from shared import messages
 from shared.messages import COMMANDS, UnknownMessage, decode, encode
@@ -42,6 +42,17 @@ EXAMPLES = {
         "account_id": 1, "instrument_id": 2, "from_strategy_id": None, "to_strategy_id": 3,
     },
     "EditAccount": {"account_id": 1, "costs": {}},
+    "Deposit": {"account_id": 1, "asset": "USD", "amount": "1"},
+    "Withdraw": {"account_id": 1, "asset": "USD", "amount": "1", "note": "rent"},
+    "Transfer": {"account_id": 1, "to_account_id": 2, "asset": "USD", "amount": "1"},
+    "Adjust": {"account_id": 1, "asset": "USD", "amount": "-1", "reason": "counted again"},
+    "BookIncome": {"account_id": 1, "kind": "dividend", "asset": "USD", "amount": "1", "tax": "0.1"},
+    "Split": {"account_id": 1, "instrument_id": 2, "numerator": 4, "denominator": 1},
+    "ChangeSymbol": {"account_id": 1, "instrument_id": 2, "to_instrument_id": 3},
+    "WriteOffDust": {"account_id": 1, "instrument_id": 2, "strategy_id": None},
+    "TopUpPaper": {"account_id": 1, "amount": "1"},
+    "ResetPaper": {"account_id": 1, "capital": "1"},
+    "EditBooks": {"account_id": 1, "lot_method": "hifo"},
 }  # fmt: skip
 
 
@@ -60,6 +71,7 @@ def test_the_engine_does_every_command():
     import inspect
 
     source = inspect.getsource(Commands) + inspect.getsource(trading.Trading)
+    source += inspect.getsource(treasury.Treasury)
     for kind in COMMANDS:
         assert kind in source, kind
 
