@@ -133,7 +133,10 @@ class Treasury:
             flow = accounting.external_flow(loop.core.portfolio, posted)
             posted = replace(posted, text=f"{said} by {actor}")
             settlement = Settlement(command_id, said, LINK)
-            await loop.obey(settlement, loop.core.post(posted), slip.at)
+            await loop.obey(settlement, [posted], slip.at)
+            if not await answered(self._is_booked, loop.account_id, posted):
+                return  # the command was gone by then: the books in memory stay as the rows are
+            loop.core.portfolio.post(posted)
             if isinstance(command, Split):
                 _rescale_mark(loop.core.portfolio, command)
             if isinstance(command, ResetPaper):
@@ -216,6 +219,16 @@ class Treasury:
             if not changed.rowcount:
                 state, text = "denied", f"account_id: there is no account {command.account_id}"
             settling.settle(connection, command_id, state, {"text": text, "link": LINK})
+
+    def _is_booked(self, account_id: int, posted: Posted) -> bool:
+        first = posted.entries[0]
+        query = sa.select(LedgerEntryRow.id).where(
+            LedgerEntryRow.account_id == account_id,
+            LedgerEntryRow.reference == first.reference,
+            LedgerEntryRow.leg == first.leg,
+        )
+        with self._db.connect() as connection:
+            return connection.scalar(query) is not None
 
     def _account(self, account_id: int) -> Any:
         with self._db.connect() as connection:
