@@ -23,6 +23,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
+from engine import lot_keeping
 from engine.jobs import lose
 from shared import bus, queueing
 from shared.db.backtests import JobAttemptRow, JobRow
@@ -90,6 +91,7 @@ class Clock:
                 give_up_silent(session, self._client)
                 wake_forgotten(session, self._client)
                 self._tidy(session)
+                lot_keeping.keep(session)
         process = "clock" if active else f"clock:{self._holder}"
         now = datetime.now(UTC).isoformat()
         bus.beat(self._client, process, at=now, state="active" if active else "standby")

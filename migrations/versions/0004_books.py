@@ -6,10 +6,12 @@ an account is read by key, narrowed or not, its deepest page as fast as its firs
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "0004"
 down_revision = "0003"
 
+JSON = postgresql.JSONB(astext_type=sa.Text())
 NOW = sa.text("clock_timestamp()")
 
 LISTS = (
@@ -66,6 +68,7 @@ def _lots() -> None:
         sa.Column("account_id", sa.BigInteger(), nullable=False),
         sa.Column("method", sa.Text(), nullable=False),
         sa.Column("entry_id", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("books", JSON, server_default="{}", nullable=False),
         sa.Column("problem", sa.Text(), server_default="", nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=NOW, nullable=False),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], op.f("fk_lot_books_account_id")),
@@ -105,6 +108,8 @@ def _lots() -> None:
         ("account_id", "gain", "id"),
         ("account_id", "strategy_id", "opened_at", "id"),
         ("account_id", "instrument_id", "opened_at", "id"),
+        ("account_id", "opened_by"),
+        ("account_id", "closed_by"),
     ):
         op.create_index(_name("lots", columns), "lots", list(columns))
     op.create_index(

@@ -8,13 +8,14 @@ from decimal import Decimal
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from shared.db.base import Base, Recorded, Serial, one_of
+from shared.db.base import Base, Json, Recorded, Serial, one_of
 
 
 class LotBookRow(Base):
     """How far an account's lots have been made, and by which method. Written by the clock.
 
-    `entry_id` is the newest ledger entry that is in them; a change of the account's method begins anew.
+    `entry_id` is the newest ledger entry that is in them; `books` is {book: {asset: sum}} up to it.
+    A change of the account's method begins anew.
     `problem` says why they cannot be made further.
     """
 
@@ -23,6 +24,7 @@ class LotBookRow(Base):
     account_id: Mapped[int] = mapped_column(sa.ForeignKey("accounts.id"), primary_key=True)
     method: Mapped[str]
     entry_id: Mapped[int] = mapped_column(default=0, server_default="0")
+    books: Mapped[Json] = mapped_column(server_default="{}")
     problem: Mapped[str] = mapped_column(default="", server_default="")
     updated_at: Mapped[Recorded]
 
@@ -43,6 +45,8 @@ class LotRow(Base):
         sa.Index(None, "account_id", "gain", "id"),
         sa.Index(None, "account_id", "strategy_id", "opened_at", "id"),
         sa.Index(None, "account_id", "instrument_id", "opened_at", "id"),
+        sa.Index(None, "account_id", "opened_by"),
+        sa.Index(None, "account_id", "closed_by"),
         sa.Index(
             "ix_lots_open", "account_id", "opened_at", "id", postgresql_where="closed_at IS NULL"
         ),

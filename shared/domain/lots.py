@@ -17,7 +17,7 @@ less what was taken, so parts always sum to the whole.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -314,6 +314,13 @@ def lots(events: Iterable[Event], method: Method) -> tuple[list[OpenLot], list[C
     return book.lots(), closed
 
 
+def closed_lots(entries: Iterable[Any], method: Method) -> Iterator[ClosedLot]:
+    """What ledger entries closed, as they are read: only open lots are kept."""
+    book = LotBook(method)
+    for event in _events(entries):
+        yield from book.apply(event)
+
+
 def is_dust(
     quantity: Decimal, mark: Decimal | None, lot_size: Decimal | None, dust_value: Decimal | None
 ) -> bool:
@@ -388,15 +395,17 @@ def events_of(entries: Iterable[Any]) -> list[Event]:
 
     Entries are rows or `LedgerEntry`s, those of one reference beside each other.
     """
-    events: list[Event] = []
+    return list(_events(entries))
+
+
+def _events(entries: Iterable[Any]) -> Iterator[Event]:
     group: list[Any] = []
     for entry in entries:
         if group and entry.reference != group[0].reference:
-            events.extend(_of_group(group))
+            yield from _of_group(group)
             group = []
         group.append(entry)
-    events.extend(_of_group(group))
-    return events
+    yield from _of_group(group)
 
 
 def _of_group(group: Sequence[Any]) -> list[Event]:

@@ -13,7 +13,8 @@ PAGES = (
     "/strategies/new?type=rsi_reversion", "/strategies/{strategy}", "/strategies/{strategy}/edit",
     "/strategies/types/rsi_reversion/source", "/books/orders", "/books/orders?state=working",
     "/books/orders/{order}", "/books/orders/{stop_order}", "/books/fills", "/books/positions",
-    "/books/ledger", "/books/decisions", "/decisions/{decision}", "/decisions/{denied}", "/risk/",
+    "/books/ledger", "/books/decisions", "/books/account", "/books/lots", "/books/ledger/1", "/books/fills/1",
+    "/books/fills?side=buy&sort=realised&dir=asc&from=2026-09-12", "/decisions/{decision}", "/decisions/{denied}", "/risk/",
     "/stop/", "/system/", "/users/", "/trade/", "/trade/?instrument={eth}", "/trade/1/settings", "/profile/", "/components",
 )  # fmt: skip
 FRAGMENTS = (
