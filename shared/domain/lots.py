@@ -321,6 +321,13 @@ def closed_lots(entries: Iterable[Any], method: Method) -> Iterator[ClosedLot]:
         yield from book.apply(event)
 
 
+def lots_of_entries(
+    entries: Iterable[Any], method: Method
+) -> tuple[list[OpenLot], list[ClosedLot]]:
+    """`lots` of the events that ledger entries tell of."""
+    return lots(_events(entries), method)
+
+
 def is_dust(
     quantity: Decimal, mark: Decimal | None, lot_size: Decimal | None, dust_value: Decimal | None
 ) -> bool:
