@@ -21,7 +21,7 @@ from shared.db.trading import (
     StrategyRow,
     TradingStateRow,
 )
-from shared.domain.ledger import CAPITAL, HOLDING
+from shared.domain.ledger import EXTERNAL, FLOWS
 from webapp.db import db
 from webapp.formats import day_start, decimal
 from webapp.live import quotes
@@ -139,17 +139,18 @@ def today(account: AccountRow, zone: str) -> Today:
 
 
 def _capital(account: AccountRow, after: datetime | None) -> Decimal:
-    """Deposits less withdrawals of the base asset after a time (None: ever)."""
-    into = sa.case(
-        (LedgerEntryRow.debit == HOLDING, LedgerEntryRow.amount), else_=-LedgerEntryRow.amount
-    )
-    query = sa.select(sa.func.coalesce(sa.func.sum(into), 0)).where(
-        LedgerEntryRow.account_id == account.id,
-        LedgerEntryRow.asset == account.base_asset,
-        sa.or_(LedgerEntryRow.debit == CAPITAL, LedgerEntryRow.credit == CAPITAL),
+    """What came from outside less what went there, after a time (None: ever), in the base asset."""
+    entry = LedgerEntryRow
+    worth = sa.case((entry.asset == account.base_asset, entry.amount), else_=entry.worth)
+    query = sa.select(
+        sa.func.coalesce(sa.func.sum(sa.case((entry.credit.in_(EXTERNAL), worth), else_=-worth)), 0)
+    ).where(
+        entry.account_id == account.id,
+        entry.kind.in_(FLOWS),
+        sa.or_(entry.debit.in_(EXTERNAL), entry.credit.in_(EXTERNAL)),
     )
     if after is not None:
-        query = query.where(LedgerEntryRow.at > after)
+        query = query.where(entry.at > after)
     return Decimal(db.session.scalar(query) or 0)
 
 

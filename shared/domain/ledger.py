@@ -38,6 +38,9 @@ TRANSFER: Final = "transfer"  # between owners inside one account
 EXTERNAL: Final = (CAPITAL, TRANSIT)
 """Books beyond the account: what comes from or goes to them is neither gain nor loss."""
 
+FLOWS: Final = ("deposit", "withdrawal", "transfer")
+"""Kinds of entries that may touch an external book."""
+
 RESULTS: Final = (FEES, INTEREST, BORROWING, FUNDING, DIVIDENDS, STAKING, TAX, ADJUSTMENTS)
 """Books of gain and loss beside trading: what an account got from them less what it gave."""
 

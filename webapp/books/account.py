@@ -20,7 +20,7 @@ from shared.db.trading import (
     PositionRow,
     StrategyRow,
 )
-from shared.domain.ledger import EXTERNAL, HOLDING
+from shared.domain.ledger import EXTERNAL, FLOWS, HOLDING
 from shared.domain.returns import Flow, Point, Return, money_weighted, time_weighted
 from shared.messages import (
     Adjust,
@@ -41,7 +41,7 @@ from webapp.books.blueprint import account_looked_at, bp, shown
 from webapp.db import db
 from webapp.formats import decimal
 
-FLOWS: Final = 400
+LOOKED_AT: Final = 400
 """More deposits and withdrawals than this are not looked at one by one."""
 
 METHODS: Final = (
@@ -258,7 +258,7 @@ def _external(account: AccountRow) -> Any:
     entry = LedgerEntryRow
     return sa.and_(
         entry.account_id == account.id,
-        entry.kind.in_(("deposit", "withdrawal", "transfer")),
+        entry.kind.in_(FLOWS),
         sa.or_(entry.debit.in_(EXTERNAL), entry.credit.in_(EXTERNAL)),
     )
 
@@ -303,7 +303,7 @@ def _points(account: AccountRow, flows: list[Flow]) -> list[Point]:
 
 def _sample(times: list[datetime]) -> list[datetime]:
     distinct = sorted(set(times))
-    step = max(1, -(-len(distinct) // FLOWS))
+    step = max(1, -(-len(distinct) // LOOKED_AT))
     return distinct[::step]
 
 
