@@ -112,9 +112,7 @@ def test_an_order_is_not_matched_against_prices_from_before_it_worked(installati
     a_strategy(installation, 60)
     moment = installation.market_time()
     began = moment + timedelta(seconds=30)
-    request = a_request(
-        side=Side.BUY, type=OrderType.STOP, stop_price=1e-9, decided_at=moment
-    )
+    request = a_request(side=Side.BUY, type=OrderType.STOP, stop_price=1e-9, decided_at=moment)
     with_decision = replace(a_decision(request), decided_at=moment)
     journal = Journal(installation.db, "main", lease.try_acquire(installation.db, "main"))
     journal.commit(Batch(1, "simulated", moment, decisions=[with_decision]))
