@@ -14,6 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from shared.db import schema  # noqa: F401  (lots refer to rows of other modules)
 from shared.db.lots import LotBookRow, LotRow
 from shared.db.trading import AccountRow, LedgerEntryRow
 from shared.domain.ledger import books

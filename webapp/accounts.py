@@ -123,7 +123,7 @@ def today(account: AccountRow, zone: str) -> Today:
     now, then = newest_snapshot(account.id), newest_snapshot(account.id, midnight)
     equity = now.equity if now else None
     start = then.equity if then else Decimal(0)
-    paid_in = _capital(account, then.at if then else None)
+    paid_in = _capital(account, then.at if then else None, now.at if now else None)
     pnl = None if equity is None or start is None else equity - start - paid_in
     base = None if start is None else start + paid_in
     realised, fees, trades = _traded_since(account, midnight)
@@ -138,8 +138,11 @@ def today(account: AccountRow, zone: str) -> Today:
     )
 
 
-def _capital(account: AccountRow, after: datetime | None) -> Decimal:
-    """What came from outside less what went there, after a time (None: ever), in the base asset."""
+def _capital(account: AccountRow, after: datetime | None, until: datetime | None = None) -> Decimal:
+    """What came from outside less what went there, in the base asset: after one time and until another.
+
+    What came after the equity it is compared with is not in that equity yet.
+    """
     entry = LedgerEntryRow
     worth = sa.case((entry.asset == account.base_asset, entry.amount), else_=entry.worth)
     query = sa.select(
@@ -151,6 +154,8 @@ def _capital(account: AccountRow, after: datetime | None) -> Decimal:
     )
     if after is not None:
         query = query.where(entry.at > after)
+    if until is not None:
+        query = query.where(entry.at <= until)
     return Decimal(db.session.scalar(query) or 0)
 
 

@@ -63,6 +63,8 @@ ROWS = (
                          closed_at, closed_by, proceeds, cost, fees, gain, term)
        SELECT 1, {strategy}, {instrument}, 'long', 'fill', 1, {at}, 'fill:f' || i, {at} + interval '1 day',
               'fill:f' || (i + 1), 110, 100, 1, i % 9973, 'short' FROM {rows}""",
+    """INSERT INTO lot_books (account_id, method, entry_id, books)
+       SELECT 1, 'fifo', max(id), '{"holding": {"USD": "1000000", "A1": "5"}}' FROM ledger_entries""",
 )  # fmt: skip
 BLANKS = {
     "id": "md5(i::text)::uuid",
@@ -83,7 +85,7 @@ LISTS = {
 NARROWED = {
     "orders": ("strategy=7", "instrument=3&side=buy", "state=rejected", "from=2024-02-10&to=2024-02-11"),
     "fills": ("strategy=7", "instrument=3&side=buy", "id=f4711", "from=2024-02-10&to=2024-02-11"),
-    "ledger": ("kind=fee&strategy=7", "asset=A3", "id=fill:f4711"),
+    "ledger": ("kind=fee&strategy=7", "asset=A3", "strategy=7&instrument=3", "id=fill:f4711"),
     "lots": ("strategy=7&state=closed", "instrument=3"),
     "decisions": ("outcome=denied", "strategy=7"),
 }  # fmt: skip

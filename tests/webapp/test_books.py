@@ -128,7 +128,7 @@ def test_the_account_shows_what_it_holds_as_the_sum_of_its_rows(viewer, world, r
     )  # fmt: skip
     rows.commit()
     page = viewer.get("/books/account").text
-    assert re.search(r'id="balance-USD">.*?<td class="num">997</td>', page, re.S)
+    assert re.search(r'id="balance-USD">.*?<td class="num">997.00</td>', page, re.S)
 
 
 def test_positions_add_up(viewer, world):
@@ -393,3 +393,20 @@ def test_a_viewer_sees_no_money_forms_and_nobody_books_into_an_unknown_account(
     assert "Book money" not in viewer.get("/books/account").text
     assert trader.post("/books/account/deposit", data={"account": "99"}).status_code == 400
     assert trader.post("/books/account/steal", data={"account": "1"}).status_code == 404
+
+
+def test_a_deposit_after_the_newest_equity_is_no_loss(viewer, world, rows):
+    """It is in the ledger, and not yet in the equity it would be compared with."""
+    before = viewer.get("/frame", headers={"HX-Request": "true"}).text
+    rows.add(
+        LedgerEntryRow(
+            account_id=world.account.id, at=NOON + timedelta(minutes=1), kind="deposit", asset="USD",
+            amount=500, debit="holding", credit="capital", reference="d", leg="main",
+        )
+    )  # fmt: skip
+    rows.commit()
+    after = viewer.get("/frame", headers={"HX-Request": "true"}).text
+    assert re.findall(r"[+\N{MINUS SIGN}][0-9.]+", after) == re.findall(
+        r"[+\N{MINUS SIGN}][0-9.]+", before
+    )
+    assert "\N{MINUS SIGN}500" not in viewer.get("/books/account").text

@@ -102,13 +102,12 @@ def _page(problems: dict[str, str] | None = None, action: str = "", answer: str 
     equity = snapshot.equity if snapshot else None
     flows = _flows(looked_at)
     points = _points(looked_at, flows)
-    paid_in = (
-        None
-        if any(f.amount is None for f in flows)
-        else sum((f.amount or ZERO for f in flows), ZERO)
-    )
+    in_equity = [f for f in flows if snapshot is None or f.at <= snapshot.at]
+    paid_in = None
+    if all(flow.amount is not None for flow in in_equity):
+        paid_in = sum((flow.amount or ZERO for flow in in_equity), ZERO)
     span = request.args.get("range", "all")
-    parts = _parts(looked_at)
+    parts = _parts(looked_at, snapshot)
     return shown(
         "books/account.html",
         snapshot=snapshot,
@@ -210,8 +209,8 @@ def _rates(account: AccountRow) -> dict[str, Decimal]:
     return rates
 
 
-def _parts(account: AccountRow) -> list[Part]:
-    """Profit by owner: strategies by name, then what was traded by hand."""
+def _parts(account: AccountRow, snapshot: EquitySnapshotRow | None) -> list[Part]:
+    """Profit by owner, at the prices equity was told at: strategies by name, then what was traded by hand."""
     query = (
         sa.select(PositionRow, InstrumentRow, StrategyRow)
         .join(InstrumentRow, InstrumentRow.id == PositionRow.instrument_id)
@@ -220,6 +219,9 @@ def _parts(account: AccountRow) -> list[Part]:
     )
     rows = db.session.execute(query).all()
     marks = accounts.marks(account.id, list({i.id: i for _, i, _ in rows}.values()))
+    for told in snapshot.holdings if snapshot else ():
+        if "instrument_id" in told and (mark := decimal(told.get("mark"))) is not None:
+            marks[told["instrument_id"]] = mark
     parts: dict[int, Part] = {}
     for position, instrument, strategy in rows:
         owner = strategy.id if strategy else 0

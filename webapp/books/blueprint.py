@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from flask import Blueprint, abort, make_response, render_template
+from flask import Blueprint, abort, make_response, render_template, request
 
 from shared.db.trading import AccountRow
 from webapp import accounts
@@ -28,6 +28,13 @@ TABS: Final = (
     ("Ledger", "books.ledger"),
     ("Decisions", "books.decisions"),
 )
+BELONGS: Final = {
+    "books.book_money": "books.account",
+    "books.fill": "books.fills",
+    "books.lot": "books.lots",
+    "books.entry": "books.ledger",
+}
+"""Pages without a tab of their own, and whose they are."""
 
 
 def account_looked_at() -> AccountRow:
@@ -43,6 +50,7 @@ def shown(template: str, **given: Any) -> str:
     return render_template(
         template,
         tabs=TABS,
+        tab=BELONGS.get(request.endpoint or "", request.endpoint),
         account=accounts.chosen(),
         order_tones=ORDER_TONES,
         outcome_tones=OUTCOME_TONES,

@@ -29,7 +29,7 @@ from webapp.db import db
 AnySelect = sa.Select[*tuple[Any, ...]]
 
 SIZE: Final = 50
-COUNTED: Final = 10_000
+COUNTED: Final = 1_000
 """A list longer than this is told as "more than": counting on would take longer than showing it."""
 
 CHUNK: Final = 2_000
