@@ -21,6 +21,7 @@ class BacktestRequest:
     `inputs`: {key: {"series_id": int, "trades": bool}}
     `costs`: {"fee_rate": "0.001", "slippage": "0.0005"} as fractions
     `sizing`: as `engine.sizing.Sizing` takes it; `risk_policy`: as `engine.risk.rules.policy_from` takes it
+    `matching`, `margin`: as `engine.matching.Matching` and `engine.margin.Margin` take them
     """
 
     strategy_type: str
@@ -33,6 +34,8 @@ class BacktestRequest:
     sizing: dict[str, Any] = field(default_factory=dict)
     risk_policy: dict[str, Any] = field(default_factory=dict)
     code_hash: str = ""
+    matching: dict[str, Any] = field(default_factory=dict)
+    margin: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

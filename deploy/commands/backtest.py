@@ -51,6 +51,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fee", default="0.001", help="fraction of the traded value (0.001)")
     parser.add_argument("--slippage", default="0", help="fraction of the price (0)")
     parser.add_argument(
+        "--intrabar",
+        default="worst_case",
+        choices=("worst_case", "ohlc_path", "lower_interval"),
+        help="what is assumed to have happened inside a bar (worst_case)",
+    )
+    parser.add_argument(
+        "--volume-share", default="", help="fraction of a bar's volume that may be traded (no limit)"
+    )
+    parser.add_argument("--short", action="store_true", help="sell short and borrow")
+    parser.add_argument("--leverage", default="1", help="positions per equity, with --short (1)")
+    parser.add_argument("--borrow-rate", default="0", help="a year, as a fraction, with --short (0)")
+    parser.add_argument(
         "--sizing",
         default="fraction:1",
         metavar="METHOD:VALUE",
@@ -96,6 +108,12 @@ def _request(args: argparse.Namespace, url: str) -> BacktestRequest:
         starts_at=args.starts_at,
         ends_at=args.ends_at,
         costs={"fee_rate": args.fee, "slippage": args.slippage},
+        matching={"intrabar": args.intrabar, "volume_share": args.volume_share},
+        margin={
+            "enabled": args.short,
+            "leverage": args.leverage,
+            "borrow_rate": args.borrow_rate,
+        },
         sizing=_sizing(args.sizing),
         risk_policy=_policy(args.risk, off=args.no_risk),
     )

@@ -28,6 +28,8 @@ from engine.bars import Bars
 from engine.books import as_instrument, costs_from
 from engine.history import NoSuchSeries, series_bars
 from engine.journal import bar_json, plain
+from engine.margin import Margin
+from engine.matching import Intrabar, Matching
 from engine.risk.rules import policy_from
 from engine.sizing import Sizing
 from engine.strategies.base import BadParameter
@@ -96,6 +98,7 @@ def run(request: BacktestRequest, work: Work) -> dict[str, Any]:
     with work.sessions() as session:
         work.hold(session)
         row = _run_row(request, asked, result, bars, elapsed, work)
+        row.options["ambiguous_bars"] = outcome.ambiguous
         session.add(row)
         session.flush()
         _store(session, row.id, asked, outcome.record, result)
@@ -118,6 +121,8 @@ def look_up(session: Session, request: BacktestRequest) -> Asked:
         costs = costs_from(request.costs)
         sizing = Sizing.from_json(request.sizing)
         policy = policy_from(request.risk_policy)
+        matching = Matching.from_json(request.matching)
+        margin = Margin.from_json(request.margin)
     except (NoSuchStrategy, ValueError) as error:
         raise JobRefused(str(error)) from error
     declared = cls.series()
@@ -143,6 +148,9 @@ def look_up(session: Session, request: BacktestRequest) -> Asked:
         costs=costs,
         sizing=sizing,
         policy=policy,
+        matching=matching,
+        margin=margin,
+        finer=_finer(session, found.values(), matching, ends_at),
         starts_at=starts_at,
     )
     try:
@@ -191,6 +199,35 @@ def _input(
         "data_hash": data_hash(bars),
     }
     return _Found(bound, instrument, bars, row, series.simulated)
+
+
+def _finer(
+    session: Session, found: Iterable[_Found], matching: Matching, ends_at: datetime | None
+) -> tuple[Bars, ...]:
+    """The finest stored bars of each traded instrument, for runs in which a lower interval decides."""
+    if matching.intrabar is not Intrabar.LOWER_INTERVAL:
+        return ()
+    finer = []
+    for one in found:
+        if not one.bound.trades:
+            continue
+        query = (
+            sa.select(SeriesRow.id)
+            .where(
+                SeriesRow.instrument_id == one.instrument.id,
+                SeriesRow.interval < one.bound.interval,
+                SeriesRow.bars > 0,
+            )
+            .order_by(SeriesRow.interval, SeriesRow.source)
+        )
+        series_id = session.scalars(query).first()
+        if series_id is None:
+            raise JobRefused(
+                f"intrabar: there are no bars of {one.instrument.symbol} below"
+                f" {interval_text(one.bound.interval)}; import them, or choose another rule"
+            )
+        finer.append(series_bars(session, series_id, None, ends_at))
+    return tuple(finer)
 
 
 def data_hash(bars: Bars) -> str:
@@ -248,6 +285,12 @@ def _check_finest(specification: Specification, start: int, end: int) -> None:
             raise JobRefused(
                 f"{bound.key}: {bound.symbol} at {interval_text(bound.interval)} does not cover the whole "
                 "range, and fills are taken from it; shorten the range or leave the finer input out"
+            )
+    for finer in specification.finer:
+        if finer.opened_at[0] > start or finer.closed_at[-1] < end:
+            raise JobRefused(
+                f"intrabar: the bars at {interval_text(finer.interval)} do not cover the whole range; "
+                "shorten it, or choose another rule"
             )
 
 
@@ -368,6 +411,8 @@ def _run_row(
             "costs": asdict(specification.costs),
             "sizing": request.sizing or {"method": "fraction", "fraction": 1.0},
             "risk_policy": specification.policy.as_json(),
+            "matching": specification.matching.as_json(),
+            "margin": specification.margin.as_json(),
             "starts_at": request.starts_at,
             "ends_at": request.ends_at,
         },

@@ -54,6 +54,8 @@ class Outcome:
 
     record: Record
     core: TradingCore
+    ambiguous: int = 0
+    """Bars in which the intrabar rule decided between a stop and a target."""
 
 
 def run(specification: Specification, progress: Progress | None = None) -> Outcome:
@@ -65,7 +67,7 @@ def run(specification: Specification, progress: Progress | None = None) -> Outco
     }
     series |= {(bars.instrument_id, bars.interval): bars for bars in specification.finer}
     record = replay(core, broker, series, starts_at=specification.starts_at, progress=progress)
-    return Outcome(record, core)
+    return Outcome(record, core, broker.ambiguous)
 
 
 def assemble(specification: Specification) -> tuple[TradingCore, PaperBroker]:
