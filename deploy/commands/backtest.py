@@ -57,11 +57,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what is assumed to have happened inside a bar (worst_case)",
     )
     parser.add_argument(
-        "--volume-share", default="", help="fraction of a bar's volume that may be traded (no limit)"
+        "--volume-share",
+        default="",
+        help="fraction of a bar's volume that may be traded (no limit)",
     )
     parser.add_argument("--short", action="store_true", help="sell short and borrow")
     parser.add_argument("--leverage", default="1", help="positions per equity, with --short (1)")
-    parser.add_argument("--borrow-rate", default="0", help="a year, as a fraction, with --short (0)")
+    parser.add_argument(
+        "--borrow-rate", default="0", help="a year, as a fraction, with --short (0)"
+    )
     parser.add_argument(
         "--sizing",
         default="fraction:1",
