@@ -20,7 +20,24 @@ RULES: Final = (
 )
 PERCENT: Final = {"fee": "fee_rate", "slippage": "slippage"}
 MOST_COST: Final = Decimal(20)
-DEFAULTS: Final = {"capital": "100000", "fee": "0.1", "slippage": "0.05", "starts": "", "ends": ""}
+MOST_LEVERAGE: Final = Decimal(20)
+INTRABAR: Final = (
+    ("worst_case", "Worst case: the stop before the target"),
+    ("ohlc_path", "Along open, nearer extreme, other extreme, close"),
+    ("lower_interval", "As bars of a shorter interval say"),
+)
+DEFAULTS: Final = {
+    "capital": "100000",
+    "fee": "0.1",
+    "slippage": "0.05",
+    "starts": "",
+    "ends": "",
+    "intrabar": "worst_case",
+    "volume_share": "",
+    "short": "",
+    "leverage": "1",
+    "borrow_rate": "0",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +88,15 @@ class BacktestForm:
         return self, reason
 
 
-_FIELD_OF: Final = {"starts_at": "starts", "ends_at": "ends", "capital": "capital"}
+_FIELD_OF: Final = {
+    "starts_at": "starts",
+    "ends_at": "ends",
+    "capital": "capital",
+    "intrabar": "intrabar",
+    "volume_share": "volume_share",
+    "leverage": "leverage",
+    "borrow_rate": "borrow_rate",
+}
 
 
 def series_key(name: str) -> str:
@@ -116,6 +141,19 @@ def _entered(given: Mapping[str, Any]) -> dict[str, str]:
             entered[field] = f"{(fraction * 100).normalize():f}"
     for field, name in (("starts", "starts_at"), ("ends", "ends_at")):
         entered[field] = str(given.get(name) or "")[:10]
+    return entered | _entered_fills(given)
+
+
+def _entered_fills(given: Mapping[str, Any]) -> dict[str, str]:
+    matching, margin = given.get("matching") or {}, given.get("margin") or {}
+    entered = {"intrabar": str(matching.get("intrabar") or "worst_case")}
+    share, borrow = decimal(matching.get("volume_share")), decimal(margin.get("borrow_rate"))
+    if share is not None:
+        entered["volume_share"] = f"{(share * 100).normalize():f}"
+    if margin.get("enabled"):
+        entered |= {"short": "yes", "leverage": str(margin.get("leverage") or "1")}
+    if borrow is not None:
+        entered["borrow_rate"] = f"{(borrow * 100).normalize():f}"
     return entered
 
 
@@ -157,6 +195,7 @@ def read(
     )
     capital = _capital(form, problems)
     costs = _costs(entered, problems)
+    matching, margin = _fills(entered, problems)
     starts, ends = _range(entered, problems, [series[i["series_id"]] for i in inputs.values()])
     if read_form.all_problems:
         return read_form
@@ -170,6 +209,8 @@ def read(
         costs=costs,
         sizing=read_form.sizing.values,
         risk_policy=_policy(read_form, account_policy),
+        matching=matching,
+        margin=margin,
     )
     return replace(read_form, request=request)
 
@@ -193,6 +234,41 @@ def _costs(entered: Mapping[str, str], problems: dict[str, str]) -> dict[str, st
         else:
             costs[name] = f"{number / 100:f}"
     return costs
+
+
+def _fills(
+    entered: Mapping[str, str], problems: dict[str, str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How orders meet bars, and whether short selling is allowed: fractions of what is entered in per cent."""
+    if entered["intrabar"] not in dict(INTRABAR):
+        problems["intrabar"] = f"{entered['intrabar']} is no rule: choose one of the list"
+    share = _between(entered, "volume_share", Decimal(0), Decimal(100), problems)
+    leverage = _between(entered, "leverage", Decimal(1), MOST_LEVERAGE, problems)
+    borrow = _between(entered, "borrow_rate", Decimal(0), Decimal(500), problems)
+    matching = {
+        "intrabar": entered["intrabar"],
+        "volume_share": f"{share / 100:f}" if share else "",
+    }
+    margin: dict[str, Any] = {"enabled": entered["short"] == "yes"}
+    if margin["enabled"]:
+        margin |= {"leverage": f"{leverage or 1:f}", "borrow_rate": f"{(borrow or 0) / 100:f}"}
+    return matching, margin
+
+
+def _between(
+    entered: Mapping[str, str],
+    field: str,
+    least: Decimal,
+    most: Decimal,
+    problems: dict[str, str],
+) -> Decimal | None:
+    if not entered[field]:
+        return None
+    number = decimal(entered[field].replace(",", "."))
+    if number is None or not least <= number <= most:
+        problems[field] = f"{entered[field]} is not a number from {least} to {most}"
+        return None
+    return number
 
 
 def _range(

@@ -276,6 +276,7 @@ def _form(form: backtest_form.BacktestForm, type_: StrategyTypeRow, problem: str
         broken=_broken(),
         problem=problem,
         rules=backtest_form.RULES,
+        intrabar=backtest_form.INTRABAR,
         account=account,
         methods=fields.METHODS,
         bounds=fields.bounds_text,

@@ -163,6 +163,9 @@ def test_the_same_request_gives_the_same_digest(sessions, settings):
         ({"risk_policy": {"luck": {}}}, "luck: no such rule"),
         ({"inputs": {"main": {"series_id": 99999}}}, "main: there is no series 99999"),
         ({"inputs": {}}, "inputs: give one series for each of main"),
+        ({"matching": {"intrabar": "best"}}, "intrabar: 'best' is not one of"),
+        ({"matching": {"intrabar": "lower_interval"}}, "intrabar: there are no bars of X below 1m"),
+        ({"margin": {"enabled": True, "leverage": "99"}}, "leverage: '99' must be from 1 to 20"),
     ],
 )
 def test_a_wrong_request_is_refused_by_field_value_and_remedy(sessions, settings, changed, message):
