@@ -336,6 +336,8 @@ def test_returns_leave_deposits_out_and_say_how(viewer, world, rows):
     assert "1 flow left out" in page
     numbers = viewer.get("/books/account/equity.json?range=all").json
     assert numbers["benchmark"][-1] - numbers["benchmark"][0] == 500
+    assert numbers["returned"] == pytest.approx([0, 0.1, 0.1])
+    assert numbers["drawdown"] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(

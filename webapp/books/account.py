@@ -145,20 +145,28 @@ def account_equity() -> Response:
         abort(400, f"range {span!r}: use one of {', '.join(charts.RANGES)}")
     points = charts.equity_points(looked_at, charts.RANGES[span]) if looked_at else []
     flows = _flows(looked_at) if looked_at else []
-    paid, came, place = [], ZERO, 0
-    for point in points:
-        while place < len(flows) and flows[place].at <= point.at:
-            came += flows[place].amount or ZERO
-            place += 1
-        paid.append(float(came))
     return charts.json_answer(
-        {
-            "times": [round(p.at.timestamp(), 3) for p in points],
-            "equity": [p.equity for p in points],
-            "drawdown": [p.drawdown for p in points],
-            "benchmark": paid,
-        }
+        {**_without_flows(points, flows), "equity": [p.equity for p in points]}
     )
+
+
+def _without_flows(points: list[charts.EquityPoint], flows: list[Flow]) -> dict[str, list[float]]:
+    """What had been paid in at each point, what was returned since the first, and how deep that had fallen."""
+    found: dict[str, list[float]] = {"times": [], "benchmark": [], "returned": [], "drawdown": []}
+    paid, index, peak, place, before = 0.0, 1.0, 1.0, 0, 0.0
+    for point in points:
+        came = 0.0
+        while place < len(flows) and flows[place].at <= point.at:
+            came += float(flows[place].amount or 0)
+            place += 1
+        if before > 0:
+            index *= max(0.0, (point.equity - came) / before)
+        peak, before, paid = max(peak, index), point.equity, paid + came
+        found["times"].append(round(point.at.timestamp(), 3))
+        found["benchmark"].append(paid)
+        found["returned"].append(index - 1)
+        found["drawdown"].append(index / peak - 1)
+    return found
 
 
 # What there is -------------------------------------------------------------------------------

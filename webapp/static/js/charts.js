@@ -136,7 +136,8 @@
       pairs.push(["Drawdown", percent(depth), depth < 0 ? "loss" : ""]);
       const first = data.equity.find((value) => value !== null);
       if (first) {
-        const gain = data.equity[i] / first - 1;
+        // An account knows what it returned; money paid in is no gain.
+        const gain = data.returned ? data.returned[i] : data.equity[i] / first - 1;
         pairs.push(["In this range", `${gain > 0 ? "+" : ""}${percent(gain)}`, gain > 0 ? "gain" : gain < 0 ? "loss" : ""]);
       }
       readout(box, pairs);
