@@ -179,7 +179,8 @@ class Pair:
         )  # fmt: skip
         self.post(posted)
         if kind == "rebate":
-            assert self._profit() - before == amount, "a rebate raises P&L once"
+            gained = self._profit() - before
+            assert abs(gained - amount) < Decimal("1e-15"), "a rebate raises P&L once"
         self.clerk.balance["USD"] += Fraction(amount - tax)
         self.clerk.result[owner, instrument] += Fraction(amount - tax)
 
@@ -432,4 +433,4 @@ def test_ledger_events_of_every_kind_balance_and_agree_with_an_independent_clerk
 @pytest.mark.timeout(1800)
 def test_a_million_ledger_events_balance_and_agree_with_an_independent_clerk():
     """In ten accounts: a million events altogether, each account's books checked a thousand times."""
-    assert sum(proved(f"account {n}", 100_000, 100).number for n in range(10)) >= 900_000
+    assert sum(proved(f"account {n}", 105_000, 100).number for n in range(10)) >= 1_000_000
