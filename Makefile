@@ -10,6 +10,8 @@ PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-virtualenv
 VENDOR := webapp/static/vendor/.built
 TOOLS := .venv-tools
+# Processes that share the tests, file by file; each has PostgreSQL and Redis of its own.
+TESTERS ?= 2
 
 .PHONY: help run test check bench prove lock frontend format clean
 
@@ -21,7 +23,7 @@ run: $(VENV)/.runtime $(VENDOR) ## set everything up, start it, print the consol
 	@exec $(PYTHON) -m deploy up
 
 test: $(VENV)/.test $(VENDOR) ## set everything up and run all tests (ARGS="-k name")
-	@exec $(PYTHON) -m pytest $(ARGS)
+	@exec $(PYTHON) -m pytest --numprocesses $(TESTERS) --dist loadfile $(ARGS)
 
 check: $(VENV)/.test ## format, lint, strict types, import rules
 	$(PYTHON) -m ruff format --check
