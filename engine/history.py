@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,11 +18,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from engine.bars import Bars, Instants, fill_quiet, instant
+from engine.packing import BEGIN, COLUMNS, END, POSTGRES_EPOCH, Block, pack
 from shared.db.market import InstrumentRow, SeriesRow
 from shared.domain.market import Bar
 
 MICROSECOND: Final = 1_000
-POSTGRES_EPOCH: Final = 946_684_800_000_000  # 2000-01-01 in microseconds since 1970
 
 INSERT_BATCH: Final = 50_000
 COPY_BLOCK: Final = 2_000
@@ -249,101 +251,133 @@ def series_of(
 
 
 class Adding:
-    """Bars on their way into a series, inside one transaction of the caller's.
+    """Bars on their way into one or more series, inside one transaction of the caller's.
 
-    `take` the bars as lines of COPY's text format, then `store` them. Nothing is visible before the
-    caller commits. A series without bars takes them straight in (`direct`); else they wait in a temporary
-    table to be compared with what is there.
+    `take` or `take_blocks`, then `store`. Nothing is visible before the caller commits. While none of the
+    series has bars, they go straight in (`direct`); else they wait in a temporary table to be compared
+    with what is there.
     """
 
-    def __init__(self, connection: sa.Connection, series_id: int, job_id: UUID | None) -> None:
+    def __init__(
+        self, connection: sa.Connection, series_ids: int | Iterable[int], job_id: UUID | None
+    ) -> None:
         self._connection = connection
-        self._series_id = series_id
-        # Whoever adds to one series waits for whoever is adding to it already.
-        series = connection.execute(
-            sa.text("SELECT instrument_id, source, interval FROM series WHERE id = :id FOR UPDATE"),
-            {"id": series_id},
-        ).one()
-        self._key = {
-            "instrument": series.instrument_id,
-            "source": series.source,
-            "interval": series.interval,
-        }
         self._job_id = job_id
-        self._taken = self._new = self._revised = self._highest = 0
-        self.direct = not connection.execute(_HAS_BARS, self._key).scalar_one()
+        wanted = [series_ids] if isinstance(series_ids, int) else sorted(set(series_ids))
+        # Whoever adds to a series waits for whoever is adding to it already.
+        rows = connection.execute(_LOCK_SERIES, {"ids": wanted}).all()
+        self._series = {row.id: _Key(row.instrument_id, row.source, row.interval) for row in rows}
+        self._counts = {id_: _Counts() for id_ in wanted}
+        self.direct = not connection.execute(_HAVE_BARS, {"ids": wanted}).scalar_one()
         if not self.direct:
             connection.execute(_MAKE_INCOMING)
 
-    def take(self, lines: Iterable[str]) -> None:
+    def take(self, lines: Iterable[str], series_id: int | None = None) -> None:
         """Send lines of (opened_at, closed_at, open, high, low, close, volume, adjusted close or \\N).
 
-        Times are ISO 8601 with their offset.
+        Times are ISO 8601 with their offset. `series_id` where there are several series.
         """
-        if self.direct:
-            before = f"{self._key['instrument']}\t{self._key['source']}\t{self._key['interval']}\t"
-            after = f"\t{self._job_id or _NULL}"
-            lines = (before + line + after for line in lines)
-        remaining = iter(lines)
-        while first := next(remaining, None):
-            # Several COPYs rather than one: each checks its rows' references at its end.
-            self._copy(chain((first,), islice(remaining, INSERT_BATCH - 1)))
-        if self.direct:
-            self._new = self._taken
+        id_ = series_id if series_id is not None else next(iter(self._series))
+        self.take_lines((id_, line) for line in lines)
 
-    def _copy(self, lines: Iterable[str]) -> None:
-        statement = _COPY_BARS if self.direct else _COPY_INCOMING
-        with _driver(self._connection).cursor().copy(statement) as copy:
-            remaining = iter(lines)
+    def take_lines(self, lines: Iterable[tuple[int, str]]) -> None:
+        """As `take`, each line with its series."""
+        before = {
+            id_: f"{k.instrument_id}\t{k.source}\t{k.interval}\t" for id_, k in self._series.items()
+        }
+        after = f"\t{self._job_id or _NULL}\n"
+        remaining = iter(lines)
+        with self._copy("") as copy:
             while block := list(islice(remaining, COPY_BLOCK)):
-                copy.write("\n".join(block) + "\n")
-                self._taken += len(block)
+                copy.write("".join([f"{before[id_]}{line}{after}" for id_, line in block]))
+                for id_, times in Counter(id_ for id_, _ in block).items():
+                    self._counts[id_].taken += times
+
+    def take_blocks(self, blocks: Iterable[tuple[int, Block]]) -> None:
+        """Send blocks of bars, each with its series, in COPY's binary format."""
+        with self._copy("(FORMAT BINARY)") as copy:
+            copy.write(BEGIN)
+            for id_, block in blocks:
+                key = self._series[id_]
+                copy.write(pack(block, key.instrument_id, key.source, key.interval, self._job_id))
+                self._counts[id_].taken += len(block)
+            copy.write(END)
+
+    def _copy(self, options: str) -> AbstractContextManager[psycopg.Copy]:
+        table = "bars" if self.direct else "incoming"
+        cursor = _driver(self._connection).cursor()
+        return cursor.copy(f"COPY {table} ({', '.join(COLUMNS)}) FROM STDIN {options}")
 
     def store(self) -> Iterator[tuple[int, int]]:
         """Move what was taken into the series, batch by batch; yields (bars dealt with, bars in all).
 
         Ask `added` afterwards.
         """
-        if not self.direct:
+        taken = sum(counts.taken for counts in self._counts.values())
+        if self.direct:
+            for counts in self._counts.values():
+                counts.new = counts.taken
+        else:
             self._connection.execute(sa.text("ANALYZE incoming"))
-            for start in range(0, self._taken, INSERT_BATCH):
+            for start in range(0, taken, INSERT_BATCH):
                 self._store_batch(start, start + INSERT_BATCH)
-                yield min(start + INSERT_BATCH, self._taken), self._taken
+                yield min(start + INSERT_BATCH, taken), taken
             self._connection.execute(sa.text("DROP TABLE incoming"))
-        totals = {"id": self._series_id, "new": self._new, "highest": self._highest}
-        self._connection.execute(_UPDATE_SERIES, {**self._key, **totals})
+        for id_, counts in self._counts.items():
+            totals = {"id": id_, "new": counts.new, "highest": counts.highest}
+            self._connection.execute(_UPDATE_SERIES, totals)
 
     def _store_batch(self, after: int, upto: int) -> None:
-        limits = {"job": self._job_id, "after": after, "upto": upto}
-        row = self._connection.execute(_STORE, {**self._key, **limits}).one()
-        self._new += row.new
-        self._revised += row.revised
-        self._highest = max(self._highest, row.highest)
+        ids = {(key.instrument_id, key.interval): id_ for id_, key in self._series.items()}
+        for row in self._connection.execute(_STORE, {"after": after, "upto": upto}):
+            counts = self._counts[ids[row.instrument_id, row.interval]]
+            counts.new += row.new
+            counts.revised += row.revised
+            counts.highest = max(counts.highest, row.highest)
 
     @property
     def added(self) -> Added:
-        unchanged = self._taken - self._new - self._revised
-        return Added(self._taken, self._new, self._revised, unchanged)
+        """Of all series together."""
+        each = [self.added_to(id_) for id_ in self._counts]
+        return Added(*(sum(getattr(one, name) for one in each) for name in Added.__slots__))
+
+    def added_to(self, series_id: int) -> Added:
+        counts = self._counts[series_id]
+        unchanged = counts.taken - counts.new - counts.revised
+        return Added(counts.taken, counts.new, counts.revised, unchanged)
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    instrument_id: int
+    source: str
+    interval: int
+
+
+@dataclass(slots=True)
+class _Counts:
+    taken: int = 0
+    new: int = 0
+    revised: int = 0
+    highest: int = 0
 
 
 _NULL: Final = r"\N"
 
-_HAS_BARS: Final = sa.text(
-    "SELECT EXISTS (SELECT FROM bars WHERE instrument_id = :instrument AND source = :source"
-    " AND interval = :interval)"
+_LOCK_SERIES: Final = sa.text(
+    "SELECT id, instrument_id, source, interval FROM series WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"
+)
+
+_HAVE_BARS: Final = sa.text(
+    "SELECT EXISTS (SELECT FROM series JOIN bars USING (instrument_id, source, interval)"
+    " WHERE series.id = ANY(:ids))"
 )
 
 _MAKE_INCOMING: Final = sa.text(
-    "CREATE TEMPORARY TABLE incoming (number bigint GENERATED ALWAYS AS IDENTITY,"
-    " opened_at timestamptz, closed_at timestamptz, open numeric, high numeric, low numeric,"
-    " close numeric, volume numeric, adjusted_close numeric) ON COMMIT DROP"
-)
-
-_COPY_INCOMING: Final = "COPY incoming (opened_at, closed_at, open, high, low, close, volume, adjusted_close) FROM STDIN"
-
-_COPY_BARS: Final = (
-    "COPY bars (instrument_id, source, interval, opened_at, closed_at, open, high, low, close, volume,"
-    " adjusted_close, job_id) FROM STDIN"
+    "CREATE TEMPORARY TABLE incoming (number bigint GENERATED ALWAYS AS IDENTITY, instrument_id bigint,"
+    " source text, interval bigint, opened_at timestamptz, closed_at timestamptz, open numeric,"
+    " high numeric, low numeric, close numeric, volume numeric, adjusted_close numeric, job_id uuid)"
+    " ON COMMIT DROP"
 )
 
 # New bars get revision 0, changed ones the next revision, and the same bar again is left alone.
@@ -352,15 +386,15 @@ _STORE: Final = sa.text(
     WITH stored AS (
         INSERT INTO bars (instrument_id, source, interval, opened_at, revision, closed_at,
                           open, high, low, close, volume, adjusted_close, job_id)
-        SELECT :instrument, :source, :interval, incoming.opened_at,
+        SELECT incoming.instrument_id, incoming.source, incoming.interval, incoming.opened_at,
                coalesce(newest.revision + 1, 0), incoming.closed_at,
                incoming.open, incoming.high, incoming.low, incoming.close,
-               incoming.volume, incoming.adjusted_close, :job
+               incoming.volume, incoming.adjusted_close, incoming.job_id
         FROM incoming
         LEFT JOIN LATERAL (
             SELECT * FROM bars
-            WHERE bars.instrument_id = :instrument AND bars.source = :source
-              AND bars.interval = :interval AND bars.opened_at = incoming.opened_at
+            WHERE bars.instrument_id = incoming.instrument_id AND bars.source = incoming.source
+              AND bars.interval = incoming.interval AND bars.opened_at = incoming.opened_at
             ORDER BY bars.revision DESC LIMIT 1
         ) AS newest ON true
         WHERE incoming.number > :after AND incoming.number <= :upto
@@ -369,26 +403,28 @@ _STORE: Final = sa.text(
               IS DISTINCT FROM
               (incoming.closed_at, incoming.open, incoming.high, incoming.low, incoming.close,
                incoming.volume, incoming.adjusted_close)
-        RETURNING revision
+        RETURNING instrument_id, interval, revision
     )
-    SELECT count(*) FILTER (WHERE revision = 0) AS new, count(*) FILTER (WHERE revision > 0) AS revised,
-           coalesce(max(revision), 0) AS highest
-    FROM stored
+    SELECT instrument_id, interval, count(*) FILTER (WHERE revision = 0) AS new,
+           count(*) FILTER (WHERE revision > 0) AS revised, max(revision) AS highest
+    FROM stored GROUP BY instrument_id, interval
     """
 )
 
 _UPDATE_SERIES: Final = sa.text(
     """
     UPDATE series SET
-        bars = bars + :new,
+        bars = series.bars + :new,
         first_opened_at = (
-            SELECT min(opened_at) FROM bars
-            WHERE instrument_id = :instrument AND source = :source AND interval = :interval),
+            SELECT min(bars.opened_at) FROM bars
+            WHERE bars.instrument_id = series.instrument_id AND bars.source = series.source
+              AND bars.interval = series.interval),
         last_closed_at = (
-            SELECT closed_at FROM bars
-            WHERE instrument_id = :instrument AND source = :source AND interval = :interval
-            ORDER BY opened_at DESC, revision DESC LIMIT 1),
-        revision = greatest(revision, :highest),
+            SELECT bars.closed_at FROM bars
+            WHERE bars.instrument_id = series.instrument_id AND bars.source = series.source
+              AND bars.interval = series.interval
+            ORDER BY bars.opened_at DESC, bars.revision DESC LIMIT 1),
+        revision = greatest(series.revision, :highest),
         updated_at = clock_timestamp()
     WHERE id = :id
     """

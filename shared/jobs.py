@@ -40,20 +40,27 @@ class BacktestRequest:
 
 @dataclass(frozen=True, slots=True)
 class ImportRequest:
-    """One uploaded or local file into one series. `path` is relative to the data folder's uploads.
+    """One uploaded or local file into its series. `path` is relative to the data folder's uploads.
 
     `mapping`: the columns and date style the user has seen and confirmed ({} for what was detected).
+    `series`: of an archive, or a file of several symbols, what goes in: each with `member` (of the archive),
+    `key` (the file's own symbol) and whatever differs from the request's own `symbol`, `interval`, `calendar`,
+    `quote_asset`, `asset_class` and `mapping`. `trades_to`: the intervals that trades are made into, such as
+    "1m,1h". `save_mapping`: the name to keep the mapping under.
     """
 
     path: str
     file_name: str
-    symbol: str
-    interval: str
+    symbol: str = ""
+    interval: str = ""
     calendar: str = "24/7"
     quote_asset: str = "USD"
     asset_class: str = "stock"
     timezone: str = "UTC"
     mapping: dict[str, Any] = field(default_factory=dict)
+    series: list[dict[str, Any]] = field(default_factory=list)
+    trades_to: str = ""
+    save_mapping: str = ""
 
 
 @dataclass(frozen=True, slots=True)

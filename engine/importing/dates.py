@@ -21,13 +21,21 @@ DAY_FIRST: Final = "day-first"
 MONTH_FIRST: Final = "month-first"
 NAMED_MONTH: Final = "named-month"
 
-# Digits before the decimal point of a present-day Unix time, by its unit.
+EXCEL: Final = "excel-days"
+
+# Digits before the decimal point of a present-day Unix time, by its unit; and the unit in nanoseconds.
 EPOCH_UNITS: Final = {
-    "epoch-seconds": (range(9, 12), 1_000_000),
-    "epoch-milliseconds": (range(12, 15), 1_000),
-    "epoch-microseconds": (range(15, 18), 1),
+    "epoch-seconds": (range(9, 12), 1_000_000_000),
+    "epoch-milliseconds": (range(12, 15), 1_000_000),
+    "epoch-microseconds": (range(15, 18), 1_000),
+    "epoch-nanoseconds": (range(18, 21), 1),
 }
-STYLES: Final = (YEAR_FIRST, DAY_FIRST, MONTH_FIRST, NAMED_MONTH, *EPOCH_UNITS)
+STYLES: Final = (YEAR_FIRST, DAY_FIRST, MONTH_FIRST, NAMED_MONTH, *EPOCH_UNITS, EXCEL)
+
+EXCEL_EPOCH: Final = datetime(1899, 12, 30)  # noqa: DTZ001 day 0 of a spreadsheet's dates
+EXCEL_DAYS: Final = range(14_000, 80_000)
+"""Days that are taken for a spreadsheet's: 1938 to 2119."""
+DAY_SECONDS: Final = 86_400
 
 _YEAR_FIRST: Final = re.compile(r"(\d{4})([-./]?)(\d{1,2})\2(\d{1,2})")
 _PARTS: Final = re.compile(r"(\d{1,2})([-./])(\d{1,2})\2(\d{4}|\d{2})")
@@ -93,6 +101,8 @@ def _form(text: str) -> str:
     if _NAMED.match(text):
         return NAMED_MONTH
     digits = _DIGITS.fullmatch(text)
+    if digits and len(digits[1]) == 5 and int(digits[1]) in EXCEL_DAYS:
+        return EXCEL
     if digits:
         for style, (lengths, _) in EPOCH_UNITS.items():
             if len(digits[1]) in lengths:
@@ -128,7 +138,7 @@ def _day_or_month_first(days: dict[str, int]) -> Style:
 
 
 def _is_in_order(style: str, texts: list[str]) -> bool:
-    days = [_DAY_READERS[style](text) for text in texts]
+    days = [DAY_READERS[style](text) for text in texts]
     return days == sorted(days) or days == sorted(days, reverse=True)
 
 
@@ -149,12 +159,24 @@ class TimeReader:
         self._days: dict[str, date] = {}
         self._times: dict[str, tuple[time, timedelta | None]] = {}
         self._epoch = EPOCH_UNITS[style][1] if style in EPOCH_UNITS else 0
-        self._read_day: Callable[[str], date] | None = _DAY_READERS.get(style)
+        self._is_excel = style == EXCEL
+        self._read_day: Callable[[str], date] | None = DAY_READERS.get(style)
 
     def read(
         self, text: str, previous: datetime | None = None, *, ascending: bool = True
     ) -> datetime:
         local, offset = self.local(text)
+        return self.moment(local, offset, previous, ascending=ascending)
+
+    def moment(
+        self,
+        local: datetime,
+        offset: timedelta | None,
+        previous: datetime | None = None,
+        *,
+        ascending: bool = True,
+    ) -> datetime:
+        """In UTC, what `local` gave."""
         if offset is not None:
             return local - offset
         if self._is_utc:
@@ -165,7 +187,9 @@ class TimeReader:
         """The text's own wall-clock time, and its offset from UTC if it names one."""
         if self._epoch:
             return _from_epoch(text, self._epoch), ZERO
-        day_text, time_text = _split(text.strip(), self._style)
+        if self._is_excel:
+            return _from_excel(text), None
+        day_text, time_text = split(text.strip(), self._style)
         day = self._days.get(day_text)
         if day is None:
             if self._read_day is None:
@@ -175,11 +199,11 @@ class TimeReader:
             return datetime.combine(day, NO_TIME), None
         clock = self._times.get(time_text)
         if clock is None:
-            clock = self._times[time_text] = _read_time(time_text)
+            clock = self._times[time_text] = read_time_of_day(time_text)
         return datetime.combine(day, clock[0]), clock[1]
 
     def _to_utc(self, local: datetime, previous: datetime | None, *, ascending: bool) -> datetime:
-        early, late = (_as_utc(local, self._zone, fold) for fold in (0, 1))
+        early, late = (as_utc(local, self._zone, fold) for fold in (0, 1))
         if early > late:
             raise BadTime(f"this time did not exist in {self._zone}: the clocks had gone forward")
         first, second = (early, late) if ascending else (late, early)
@@ -189,22 +213,34 @@ class TimeReader:
         return first
 
 
-def _as_utc(local: datetime, where: tzinfo, fold: int) -> datetime:
+def as_utc(local: datetime, where: tzinfo, fold: int) -> datetime:
     return local.replace(tzinfo=where, fold=fold).astimezone(UTC).replace(tzinfo=None)
 
 
-def _from_epoch(text: str, microseconds: int) -> datetime:
+def _from_epoch(text: str, nanoseconds: int) -> datetime:
+    """What is finer than a microsecond is dropped."""
     digits = _DIGITS.fullmatch(text.strip())
     if not digits:
         raise BadTime("is no Unix time")
-    fraction = int((digits[2] or "").ljust(6, "0")[:6]) * microseconds // 1_000_000
+    fraction = int((digits[2] or "").ljust(9, "0")[:9]) * nanoseconds // 1_000_000_000
     try:
-        return EPOCH + timedelta(microseconds=int(digits[1]) * microseconds + fraction)
+        return EPOCH + timedelta(microseconds=(int(digits[1]) * nanoseconds + fraction) // 1_000)
     except OverflowError as error:
         raise BadTime("is no Unix time of this unit") from error
 
 
-def _split(text: str, style: str) -> tuple[str, str]:
+def _from_excel(text: str) -> datetime:
+    """Days since 1899-12-30, to the nearest second: a spreadsheet keeps no more of a minute exactly."""
+    digits = _DIGITS.fullmatch(text.strip())
+    if not digits or int(digits[1]) not in EXCEL_DAYS:
+        raise BadTime("is no date as spreadsheets count days, such as 45123 or 45123.5")
+    part = digits[2] or ""
+    unit = 10 ** len(part)
+    seconds = (int(part or 0) * DAY_SECONDS * 2 + unit) // (2 * unit)
+    return EXCEL_EPOCH + timedelta(days=int(digits[1]), seconds=seconds)
+
+
+def split(text: str, style: str) -> tuple[str, str]:
     """The day's part and the time's part."""
     if style == NAMED_MONTH:
         day = _NAMED.match(text)
@@ -218,7 +254,7 @@ def _split(text: str, style: str) -> tuple[str, str]:
     return day_text, time_text.strip()
 
 
-def _read_time(text: str) -> tuple[time, timedelta | None]:
+def read_time_of_day(text: str) -> tuple[time, timedelta | None]:
     match = _TIME.fullmatch(text)
     if not match:
         raise BadTime(f"{text!r} is no time of day")
@@ -244,7 +280,10 @@ def _offset(text: str | None) -> timedelta | None:
         return None
     if text[0] not in "+-":
         return ZERO
-    offset = timedelta(hours=int(text[1:3]), minutes=int(text[-2:]))
+    hours, minutes = int(text[1:3]), int(text[-2:])
+    if hours > 15 or minutes > 59:
+        raise BadTime(f"{text} is no offset from UTC")
+    offset = timedelta(hours=hours, minutes=minutes)
     return -offset if text[0] == "-" else offset
 
 
@@ -285,7 +324,7 @@ def _named_month(text: str) -> date:
     return _day(match["y"], _MONTHS.index(name) + 1, match["d1"] or match["d2"])
 
 
-_DAY_READERS: Final[dict[str, Callable[[str], date]]] = {
+DAY_READERS: Final[dict[str, Callable[[str], date]]] = {
     YEAR_FIRST: _year_first,
     DAY_FIRST: _day_first,
     MONTH_FIRST: _month_first,

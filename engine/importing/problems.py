@@ -11,16 +11,18 @@ SHOWN_CHARACTERS: Final = 80
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong. `line` of 0 means the whole file; the header is line 1."""
+    """One thing wrong. `line` of 0 means the whole file; the header is line 1. `unit` is what
+    is counted: lines, or rows of a file without lines."""
 
     reason: str
     line: int = 0
     column: str = ""
     value: str = ""
     remedy: str = ""
+    unit: str = "line"
 
     def __str__(self) -> str:
-        where = f"line {self.line}" if self.line else ""
+        where = f"{self.unit} {self.line}" if self.line else ""
         if self.column:
             where += f", {self.column}"
         if self.value:

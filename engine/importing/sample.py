@@ -11,6 +11,7 @@ from engine.importing.job import Target, series_for
 from engine.importing.layout import Layout
 from engine.importing.problems import BadFile
 from engine.importing.reading import Series, rows
+from engine.importing.sources import Source
 from engine.work import JobRefused, Work
 from shared.jobs import SampleDataRequest
 
@@ -45,6 +46,7 @@ def stocks_file() -> Path:
 
 def load(path: Path, work: Work) -> dict[str, Any]:
     """The stocks of a file laid out as `LAYOUT` says."""
+    source = Source(path, path.name)
     with work.sessions() as session:
         loaded = {}
         for number, symbol in enumerate(SYMBOLS):
@@ -52,9 +54,10 @@ def load(path: Path, work: Work) -> dict[str, Any]:
             target = Target(symbol, "USD", "stock", "XNYS", tick_size="0.01")
             series_id = series_for(session, target, SOURCE, DAY_SECONDS)
             adding = Adding(session.connection(), series_id, work.job_id)
-            series = Series(DAY_SECONDS, target.calendar, symbol=symbol)
+            series = Series(DAY_SECONDS, target.calendar)
             try:
-                adding.take(row.copy_line() for row in rows(path, path.name, LAYOUT, series))
+                read = rows(source, LAYOUT, series, keys=(symbol,))
+                adding.take(row.copy_line() for row in read)
             except BadFile as bad:
                 raise JobRefused(str(bad)) from bad
             for _ in adding.store():

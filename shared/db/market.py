@@ -9,7 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from shared.db.base import Base, Json, Recorded, Serial, one_of
+from shared.db.base import Base, Json, JsonList, Recorded, Serial, one_of
 
 
 class InstrumentRow(Base):
@@ -123,7 +123,9 @@ class BarRow(Base):
         sa.CheckConstraint("high <> 'NaN' AND volume <> 'NaN'", name="numbers_are_numbers"),
     )
 
-    instrument_id: Mapped[int] = mapped_column(sa.ForeignKey("instruments.id"), primary_key=True)
+    # No foreign keys in this table: they would be looked up for every row of a million. A bar is only written
+    # beside the row of its series, whose own foreign key keeps the instrument; docs/decisions/0005-import.md.
+    instrument_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     source: Mapped[str] = mapped_column(primary_key=True)
     interval: Mapped[int] = mapped_column(primary_key=True)
     opened_at: Mapped[datetime] = mapped_column(primary_key=True)
@@ -135,7 +137,6 @@ class BarRow(Base):
     close: Mapped[Decimal]
     volume: Mapped[Decimal]
     adjusted_close: Mapped[Decimal | None]
-    # No foreign key: it would be looked up for every row of a million.
     job_id: Mapped[UUID | None]
     recorded_at: Mapped[Recorded]
 
@@ -157,3 +158,19 @@ class ImportRow(Base):
     rows_unchanged: Mapped[int]
     mapping: Mapped[str] = mapped_column(default="", server_default="")
     imported_at: Mapped[Recorded]
+
+
+class ImportMappingRow(Base):
+    """Which column is what, under a name, for the next file with this header.
+
+    Written by import jobs; deleted by the console and the command line.
+    """
+
+    __tablename__ = "import_mappings"
+
+    id: Mapped[Serial]
+    name: Mapped[str] = mapped_column(unique=True)
+    fingerprint: Mapped[str] = mapped_column(index=True)
+    header: Mapped[JsonList]
+    mapping: Mapped[Json]
+    saved_at: Mapped[Recorded]

@@ -37,7 +37,7 @@ from shared.db.sessions import make_sessions
 from shared.domain.instruments import Instrument
 from shared.jobs import BacktestRequest
 from shared.settings import Settings
-from tests.benchmarks import books
+from tests.benchmarks import books, importing
 
 BARS = 100_000
 REPEATS = 3
@@ -48,6 +48,8 @@ MINUTE = 60_000_000_000
 def main() -> int:
     if sys.argv[1:] == ["books"]:
         return books.main()
+    if sys.argv[1:] == ["import"]:
+        return importing.main()
     bars = one_minute_bars(BARS)
     rows = [
         measured("core alone, rules off, all in", lambda: replayed(bars, OFF, Sizing("cash"))),
@@ -65,6 +67,7 @@ def main() -> int:
         print(f"{name:<58} {seconds:>8.2f} {BARS / seconds:>10,.0f}   {note}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\npeak memory of this process, data and all runs together: {peak:,.0f} MB")
+    importing.main()
     return books.main()
 
 

@@ -141,7 +141,7 @@ def test_the_confirmed_mapping_is_what_is_imported(sessions, settings):
 def test_an_import_cancelled_on_the_way_stores_nothing(sessions, settings):
     start = datetime(2015, 1, 1, tzinfo=UTC)
     text = "time,open,high,low,close,volume\n" + "".join(
-        f"{start + timedelta(minutes=n):%Y-%m-%d %H:%M},1,1,1,1,1\n" for n in range(100_000)
+        f"{start + timedelta(minutes=n):%Y-%m-%d %H:%M},1,1,1,1,1\n" for n in range(300_000)
     )
     request = an_import(upload(settings, text), interval="1m", calendar="24/7")
     heard = []
