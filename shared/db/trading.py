@@ -337,6 +337,7 @@ class LedgerEntryRow(Base):
         sa.CheckConstraint("debit <> credit", name="moves"),
         *_listed("at", "id", "strategy_id", "instrument_id", "kind", "asset"),
         sa.Index(None, "account_id", "amount", "id"),
+        sa.Index(None, "account_id", "id"),
     )
 
     id: Mapped[Serial]
