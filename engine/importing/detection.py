@@ -145,7 +145,7 @@ def look(
     guessed = symbol or _symbol(scan, source)
     asset_class, quote_asset = _asset(guessed)
     calendar = _calendar(moments, interval, asset_class)
-    problems = _layout_problems(scan, layout) + _style_problems(layout, why_style)
+    problems = _layout_problems(scan, layout) + _style_problems(scan, layout, why_style)
     first: tuple[Look, ...] = ()
     last: tuple[Look, ...] = ()
     if not problems:
@@ -332,7 +332,8 @@ def _note_days(scan: _Scan, times: pa.StringArray, lines: Sequence[int]) -> None
     """The different days of the file; only where their order of day and month is in question."""
     first = next((text for text in times[:1].to_pylist()), "").strip()
     if not scan.days and first:
-        scan.days[first.partition(" ")[0].partition("T")[0]] = lines[0]
+        is_open = dates.is_ambiguous(first)
+        scan.days[first.partition(" ")[0].partition("T")[0] if is_open else first] = lines[0]
     if not first or not dates.is_ambiguous(first):
         return
     for text in pc.unique(
@@ -413,10 +414,15 @@ def _layout_problems(scan: _Scan, layout: Layout) -> list[Problem]:
     return known.problems(scan.header)
 
 
-def _style_problems(layout: Layout, why: str) -> list[Problem]:
+def _style_problems(scan: _Scan, layout: Layout, why: str) -> list[Problem]:
     """Why the style cannot be told."""
     if layout.date_style or not layout.time:
         return []
+    if not scan.rows:
+        empty = (
+            "has columns and no row" if scan.unit == "row" else "there are no rows below the header"
+        )
+        return [Problem(empty)]
     reason = why or "the times are in no style this program knows"
     return [Problem(reason, column=layout.time, remedy="Say which it is")]
 
