@@ -264,7 +264,7 @@ def test_the_command_line_can_be_told_everything(command_line, tmp_path, session
         (None, [], 2, "there is no such file"),
         ("", [], 1, "the file is empty"),
         (DAILY.replace(",8,", ",x,", 1), ["--yes"], 1, '"x": is no number'),
-        (DAILY, ["--columns", "price=Close"], 2, "write WORD=COLUMN"),
+        (DAILY, ["--columns", "colour=Close"], 2, "write WORD=COLUMN"),
         (DAILY, ["--interval", "daily", "--yes"], 2, "write a number and a unit"),
         (DAILY, ["--columns", "close=Last", "--yes"], 1, "there is no such column for close"),
         (DAILY.splitlines()[0] + "\n2020-01-06,1,1,1,1,1,1\n", ["--yes"], 2, "say --interval"),
