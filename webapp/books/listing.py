@@ -140,7 +140,8 @@ def page_of(listing: Listing, key_of: Callable[[Any], Any], size: int = SIZE) ->
         rows=rows,
         sort=sort.key,
         descending=descending,
-        total=_count(narrowed, listing.id_),
+        # A list that is all on one page needs no counting.
+        total=len(rows) if not place and not more else _count(narrowed, listing.id_),
         first=None if is_first else _url(after=None, before=None, end=None),
         previous=None
         if is_first or not rows
