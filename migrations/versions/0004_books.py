@@ -54,6 +54,7 @@ def _indexes() -> list[tuple[str, tuple[str, ...]]]:
     found = [(table, ("account_id", column, id_)) for table, column, id_ in SORTED]
     # Lots go on from the newest entry that is in them: see engine/lot_keeping.py.
     found.append(("ledger_entries", ("account_id", "id")))
+    found.append(("ledger_entries", ("account_id", "strategy_id", "instrument_id", "at", "id")))
     for table, time, id_, narrowed in LISTS:
         found.append((table, ("account_id", time, id_)))
         found.extend((table, ("account_id", name, time, id_)) for name in narrowed)

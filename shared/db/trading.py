@@ -338,6 +338,7 @@ class LedgerEntryRow(Base):
         *_listed("at", "id", "strategy_id", "instrument_id", "kind", "asset"),
         sa.Index(None, "account_id", "amount", "id"),
         sa.Index(None, "account_id", "id"),
+        sa.Index(None, "account_id", "strategy_id", "instrument_id", "at", "id"),
     )
 
     id: Mapped[Serial]
