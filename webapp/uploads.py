@@ -11,8 +11,9 @@ from werkzeug.datastructures import FileStorage
 
 from shared.settings import Settings
 
-ENDINGS: Final = (".csv", ".txt", ".tsv")
+ENDINGS: Final = (".csv", ".txt", ".tsv", ".zip", ".parquet", ".pq", ".feather", ".arrow")
 PACKED: Final = ".gz"
+SPREADSHEETS: Final = (".xlsx", ".xls", ".xlsm", ".ods")
 LONGEST_NAME: Final = 120
 
 
@@ -24,12 +25,16 @@ def keep(upload: FileStorage | None) -> tuple[str, str]:
     """(name in the folder of uploads, the file's own name) of a file that was sent."""
     name = Path((upload.filename if upload else "") or "").name.strip()[-LONGEST_NAME:]
     if upload is None or not name:
-        raise UploadRefused("No file was chosen. Choose a CSV file, plain or packed with gzip.")
+        raise UploadRefused(
+            "No file was chosen. Choose a table: CSV, a zip archive of such, Parquet or Feather."
+        )
+    if name.lower().endswith(SPREADSHEETS):
+        raise UploadRefused(f"{name} is a spreadsheet: export a spreadsheet as CSV first.")
     ending = _ending(name)
     if ending is None:
         raise UploadRefused(
-            f"{name}: this is not the name of a CSV file. Files ending in .csv, .txt or .tsv are read, "
-            "and the same with .gz; export a spreadsheet as CSV first."
+            f"{name}: files ending in {', '.join(ENDINGS)} are read, and the same with {PACKED}. "
+            "Export the table as one of these."
         )
     kept = f"{uuid4().hex}{ending}"
     path = _folder() / kept

@@ -143,12 +143,13 @@ def _files(paths: list[str]) -> list[Path]:
 
 
 def _files_of(text: str) -> Iterator[Path]:
+    """A folder's own files are taken by their names: what a system leaves there and READMEs are not."""
+    from engine.importing.sources import is_litter
+
     path = Path(text)
     if path.is_dir():
-        yield from sorted(
-            file for file in path.rglob("*")
-            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        )  # fmt: skip
+        inside = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
+        yield from sorted(path / file for file in inside if not is_litter(file.as_posix()))
     elif path.exists() or path.is_symlink():
         yield path
     else:

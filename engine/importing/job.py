@@ -21,7 +21,7 @@ from engine.importing import mappings
 from engine.importing.blocks import bar_blocks, trade_blocks
 from engine.importing.columns import MICROSECOND, decimals
 from engine.importing.dates import EPOCH
-from engine.importing.detection import TRADES_TO, glances, look
+from engine.importing.detection import TRADES_TO, Detection, glances, look
 from engine.importing.layout import Layout
 from engine.importing.problems import BadFile
 from engine.importing.reading import Row, Series, rows
@@ -78,7 +78,7 @@ def found_in(
     def tell(done: int) -> None:
         progress(done / len(sources), f"{done:,} of {len(sources):,} files in it looked at")
 
-    members = [each.as_json() for each in glances(sources, mapping, timezone=timezone, tell=tell)]
+    members = [_glance(each) for each in glances(sources, mapping, timezone=timezone, tell=tell)]
     fitting = [member for member in members if not member["problems"]]
     shown = (fitting or members)[0]
     text = f"{len(members):,} files in an archive"
@@ -89,6 +89,12 @@ def found_in(
         "text": text,
         "mapping_name": "",
     }
+
+
+def _glance(found: Detection) -> dict[str, Any]:
+    """What is kept of one of thousands."""
+    short = replace(found, first=found.first[:1], last=(), problems=found.problems[:2])
+    return {name: value for name, value in short.as_json().items() if name != "sha256"}
 
 
 def run(request: ImportRequest, work: Work) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def _members(own: Source, archive: zipfile.ZipFile) -> list[str]:
     _refuse_bombs(own, infos)
     for info in infos:
         _refuse_names_that_point_out(own, info.filename)
-    wanted = [info.filename for info in infos if not _is_litter(info.filename)]
+    wanted = [info.filename for info in infos if not is_litter(info.filename)]
     if not wanted:
         raise own.refuse("is a zip archive without a table in it")
     return sorted(wanted)
@@ -149,12 +149,12 @@ def _refuse_names_that_point_out(own: Source, name: str) -> None:
         )
 
 
-def _is_litter(name: str) -> bool:
+def is_litter(name: str) -> bool:
     """What operating systems leave in archives, and texts about them."""
     path = PurePosixPath(name)
     return (
         path.parts[0] in _LITTER
-        or path.name.startswith(".")
+        or any(part.startswith(".") for part in path.parts)
         or path.name in _LITTER
         or path.stem.lower() in ("readme", "license", "licence")
     )
