@@ -139,6 +139,32 @@ def test_all_symbols_of_a_long_file_go_in_at_once_or_one_that_is_named(
     assert stored(sessions) == {("AAA", "1d"): 3, ("BBB", "1d"): 3, ("CCC", "1d"): 3}
 
 
+def test_two_files_of_one_series_are_put_together_in_one_archive(seraphim, sessions, tmp_path):
+    later = KRAKEN.replace("1577837040", "1577837100")  # the last minute is another one
+    path = archive(tmp_path / "k.zip", **{"2019/XBTUSD_1": KRAKEN, "2020/XBTUSD_1": later})
+    code, out, _ = seraphim(path, "--yes")
+    assert code == 0
+    assert "6 bars added, 4 already there" in out
+    assert stored(sessions) == {("BTC/USD", "1m"): 6}
+
+
+def test_bars_have_a_series_and_an_instrument_with_history_cannot_go(seraphim, sessions, tmp_path):
+    path = tmp_path / "XBTUSD_1.csv"
+    path.write_text(KRAKEN)
+    seraphim(path, "--yes")
+    with sessions() as session:
+        orphans = sa.select(sa.func.count()).select_from(BarRow).where(
+            ~sa.exists().where(
+                SeriesRow.instrument_id == BarRow.instrument_id,
+                SeriesRow.source == BarRow.source,
+                SeriesRow.interval == BarRow.interval,
+            )
+        )  # fmt: skip
+        assert session.scalar(orphans) == 0
+        with pytest.raises(sa.exc.IntegrityError, match="fk_series_instrument_id"):
+            session.execute(sa.delete(InstrumentRow))
+
+
 def test_a_second_import_revises_and_says_so(seraphim, sessions, tmp_path):
     path = tmp_path / "XBTUSD_1.csv"
     path.write_text(KRAKEN)

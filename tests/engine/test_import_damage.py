@@ -334,6 +334,28 @@ def test_columns_and_rows_agree_on_a_long_random_walk(tmp_path):
     assert outcome(path) == 40_000
 
 
+def test_symbols_that_take_turns_are_read_alike(tmp_path):
+    text = "date,ticker,open,high,low,close,volume\n" + "".join(
+        f"2020-01-{day:02},{name},{day}.5,{day + 2},{day - 1},{day},5\n"
+        for day in range(6, 20)
+        for name in ("AAA", "B B", "CCC")
+        if (day, name) != (9, "CCC")
+    )
+    path = tmp_path / "long.csv"
+    path.write_text(text)
+    [source] = sources_in(path)
+    layout = Layout.from_mapping(look(source).mapping)
+    series = Series(86_400)
+    slow = slow_bars(rows(source, layout, series))
+    assert sorted(as_columns(source, layout, series)) == sorted(slow)
+    assert len(slow) == 14 * 3 - 1
+    bad = text + "2020-01-19,AAA,1,1,1,1,1\n"
+    path.write_text(bad)
+    assert as_columns(source, layout, series) is None
+    with pytest.raises(BadFile, match='date "2020-01-19": has the same time as line 40'):
+        list(rows(source, layout, series))
+
+
 # --- trades -----------------------------------------------------------------------------------------
 
 
