@@ -138,7 +138,10 @@ def _day_or_month_first(days: dict[str, int]) -> Style:
 
 
 def _is_in_order(style: str, texts: list[str]) -> bool:
-    days = [DAY_READERS[style](text) for text in texts]
+    try:
+        days = [DAY_READERS[style](text) for text in texts]
+    except BadTime:
+        return False  # the import will name the row
     return days == sorted(days) or days == sorted(days, reverse=True)
 
 

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -101,12 +102,30 @@ def sources_in(path: Path, name: str = "") -> list[Source]:
             raise own.refuse("is a zip archive without anything in it")
         if not start.startswith(_ZIP):
             return [own]
-        with zipfile.ZipFile(path) as archive:
+        with _archive(own) as archive:
             return [Source(path, own.name, member) for member in _members(own, archive)]
+
+
+def _archive(own: Source) -> zipfile.ZipFile:
+    with _damage_of_archives(own):
+        return zipfile.ZipFile(own.path)
+
+
+@contextmanager
+def _damage_of_archives(own: Source) -> Iterator[None]:
+    """A torn directory of an archive sends zipfile to places that do not exist."""
+    try:
+        yield
+    except (PermissionError, FileNotFoundError):
+        raise
+    except (OSError, IndexError, ValueError, OverflowError, struct.error) as error:
+        raise own.refuse(f"is a damaged archive ({error})", "Fetch it again") from error
 
 
 def _members(own: Source, archive: zipfile.ZipFile) -> list[str]:
     """Names of what is read; whatever makes the archive as a whole untrustworthy is refused."""
+    if not all(info.filename for info in archive.infolist()):
+        raise own.refuse("is a damaged archive (a file in it has no name)", "Fetch it again")
     infos = [info for info in archive.infolist() if not info.is_dir()]
     names = {info.filename for info in infos}
     if "[Content_Types].xml" in names:
@@ -176,9 +195,10 @@ def opened(source: Source) -> Iterator[Opened]:
     """The source, unpacked. Damage met while it is read inside the block is raised as BadFile."""
     with _refusals(source), ExitStack() as used:
         if source.member:
-            archive = used.enter_context(zipfile.ZipFile(source.path))
+            archive = used.enter_context(_archive(source))
             info = archive.getinfo(source.member)
-            raw: BinaryIO = used.enter_context(archive.open(info))  # type: ignore[assignment]
+            with _damage_of_archives(source):
+                raw: BinaryIO = used.enter_context(archive.open(info))  # type: ignore[assignment]
             size = info.file_size
         else:
             raw = used.enter_context(source.path.open("rb"))

@@ -237,6 +237,13 @@ def _columns_of(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.Array]]:
 
 def _as_text(source: Source, name: str, column: pa.Array) -> pa.StringArray:
     """A column of any plain type as text that says exactly the same; nothing there is ""."""
+    try:
+        return _text_of(source, name, column)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise source.refuse(f"the column cannot be read ({error})", value=name) from error
+
+
+def _text_of(source: Source, name: str, column: pa.Array) -> pa.StringArray:
     kind = column.type
     if pa.types.is_dictionary(kind):
         column = column.dictionary_decode()
