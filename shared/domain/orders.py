@@ -263,6 +263,8 @@ class Order:
     ended: OrderState | None = None
     is_last: bool = False
     is_triggered: bool = False
+    beneath: OrderState = OrderState.WORKING
+    """Of an order that ended: where it would stand if a late amendment asked for more."""
 
     @property
     def is_done(self) -> bool:
@@ -361,7 +363,7 @@ def advance(order: Order, event: OrderEvent) -> Order:
         raise ImpossibleEvent(
             f"order {order.request.client_order_id} is {order.state}; heard {type(event).__name__}"
         ) from None
-    return _settled(_heard(order, event), state)
+    return _settled(_heard(order, event), state, _beneath(order, event))
 
 
 def _heard(order: Order, event: OrderEvent) -> Order:
@@ -405,15 +407,24 @@ def _with_terms(order: Order, event: Acknowledged | Amended) -> Order:
     )
 
 
-def _settled(order: Order, state: OrderState) -> Order:
+def _beneath(order: Order, event: OrderEvent) -> OrderState:
+    """Where an order stands apart from its having ended."""
+    before = order.beneath if order.is_done else order.state
+    after = NEXT.get((before, type(event)), before)
+    return before if after in DONE else after
+
+
+def _settled(order: Order, state: OrderState, beneath: OrderState) -> Order:
     """The state that all facts heard so far add up to."""
     if order.is_complete:
         state = _S.FILLED
     elif order.ended is not None:
         state = order.ended
     elif state in DONE:  # it was filled, until an amendment that came late asked for more
-        state = _S.WORKING
-    return order if order.state is state else replace(order, state=state)
+        state = beneath
+    if state not in DONE:
+        return order if order.state is state else replace(order, state=state)
+    return replace(order, state=state, beneath=beneath)
 
 
 def overfilled(order: Order) -> bool:

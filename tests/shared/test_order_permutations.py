@@ -94,7 +94,7 @@ def told(draw):
 
 
 @given(told(), st.randoms(use_true_random=False), st.sampled_from([None, CancelSent(START)]))
-@settings(max_examples=600)
+@settings(max_examples=300)
 def test_every_order_of_the_same_news_ends_the_same(events, dice, ours):
     start = submitted()
     if ours is not None:
@@ -124,6 +124,7 @@ def test_every_order_of_the_same_news_ends_the_same(events, dice, ours):
         ([Rejected(START), Expired(START), Cancelled(START)], OrderState.CANCELLED),
         ([Rejected(START), Expired(START), fill(1, 3)], OrderState.EXPIRED),
         ([Acknowledged(START), fill(1, 3)], OrderState.WORKING),
+        ([CancelRefused(START), fill(1, 10), Amended(START, 1, Decimal(12))], OrderState.WORKING),
     ],
 )
 def test_all_permutations_of_a_few_stories(events, state):
@@ -132,6 +133,14 @@ def test_all_permutations_of_a_few_stories(events, state):
         for event in order_of_events:
             order = advance(order, event)
         assert order.state is state, order_of_events
+
+
+def test_a_cancel_that_was_sent_is_not_forgotten_while_the_order_seemed_filled():
+    for events in permutations([fill(1, 10), Amended(START, 1, Decimal(12))]):
+        order = advance(submitted(), CancelSent(START))
+        for event in events:
+            order = advance(order, event)
+        assert order.state is OrderState.CANCELLING
 
 
 def test_a_value_order_ends_when_the_venue_says_so_in_any_order():
