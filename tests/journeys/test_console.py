@@ -83,10 +83,10 @@ def test_the_printed_password_opens_a_console_where_one_press_leads_to_a_positio
 
     console.open("/books/orders")
     console.page.locator("tr[id^=order-]").last.locator("a").first.click()
-    console.sees("submitted", within="section[aria-label='What happened to it']")
-    console.sees(re.compile("^fill$"), within="section[aria-label='What happened to it']")
+    console.sees(re.compile("^Sent"), within="section[aria-label='Its life']")
+    console.sees(re.compile("^Filled"), within="section[aria-label='Its life']")
 
-    console.panel("What was asked").get_by_text("short average").click()
+    console.panel("Its life").get_by_role("link", name="Decided", exact=True).click()
     console.panel("Risk checks").wait_for()
     for rule in RULES.values():
         console.panel("Risk checks").get_by_role("cell", name=rule, exact=True).wait_for()

@@ -125,8 +125,8 @@ def test_two_tabs_and_double_clicks_send_an_order_once(console):
     second = console.page.context.new_page()
     second.goto(console.page.url)
     second.locator("#preview .send").wait_for()
-    console.page.locator("#preview .send").dblclick(no_wait_after=True)
-    second.locator("#preview .send").dblclick(no_wait_after=True)
+    for page in (console.page, second):  # a real double click may find the button off in between
+        page.locator("#preview .send").evaluate("button => { button.click(); button.click(); }")
     for page in (console.page, second):
         page.locator("#outcome .is-past:has-text('done')").wait_for()
     rows(console, "SOL/USD").first.wait_for()
