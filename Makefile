@@ -23,7 +23,7 @@ run: $(VENV)/.runtime $(VENDOR) ## set everything up, start it, print the consol
 	@exec $(PYTHON) -m deploy up
 
 test: $(VENV)/.test $(VENDOR) ## set everything up and run all tests (ARGS="-k name")
-	@exec $(PYTHON) -m pytest --numprocesses $(TESTERS) --dist loadfile $(ARGS)
+	@exec $(PYTHON) -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.test ## format, lint, strict types, import rules
 	$(PYTHON) -m ruff format --check
