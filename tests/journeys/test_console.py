@@ -93,7 +93,7 @@ def test_the_printed_password_opens_a_console_where_one_press_leads_to_a_positio
     assert console.panel("Risk checks").get_by_text("allowed", exact=True).count() == len(RULES)
 
     console.open("/books/positions")
-    console.sees("First BTC/USD trend")
+    console.sees("First BTC/USD trend", within="tr[id^=position-]")
 
 
 def test_sample_data_and_a_backtest_lead_to_a_result_with_its_picture_trades_and_numbers(console):
