@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -87,6 +87,8 @@ class TradingCore:
         """Marked equity at the newest moment; None while it is unknown."""
         self.deciding: int | None = None
         """The strategy whose code runs now: what a watchdog names when it never returns."""
+        self.admits: Callable[[int, datetime], Check] | None = None
+        """Whether an instrument may be entered at a moment: a recorded pair list, where there is one."""
         self.moment_at: datetime | None = None
         """The newest moment that closed: carrying costs are due for the days since."""
         self._called = False
@@ -234,7 +236,7 @@ class TradingCore:
         standing = run.standings[bound.instrument_id]
         price = bar.close if bar is not None else self.portfolio.marks.get(bound.instrument_id, 0.0)
         sized = self._size(run, bound, target, price)
-        checks = self._check(run, bound, sized, price)
+        checks = self._check(run, bound, sized, price, at)
         outcome, reason = _verdict(sized, checks)
         origin = Origin(
             decision_id(self.account_id, run.id, bound.instrument_id, at, kind),
@@ -329,7 +331,7 @@ class TradingCore:
         return annual_volatility(closes, window, per_year)
 
     def _check(
-        self, run: StrategyRun, bound: BoundInput, sized: Sized, price: float
+        self, run: StrategyRun, bound: BoundInput, sized: Sized, price: float, at: datetime
     ) -> tuple[Check, ...]:
         """The rules' answers about what the order adds. A reduction is never checked."""
         change = sized.change or (sized.value / price if price else 0.0)
@@ -338,7 +340,8 @@ class TradingCore:
             return ()
         assert run.evaluation is not None
         recent = run.evaluation.recent(bound, run.row, self.policy.window())
-        return self.weigh(run.id, bound.instrument_id, change, price, *recent, bound.interval)
+        checks = self.weigh(run.id, bound.instrument_id, change, price, *recent, bound.interval)
+        return checks if self.admits is None else (*checks, self.admits(bound.instrument_id, at))
 
     def weigh(
         self,

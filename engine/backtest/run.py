@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,7 @@ from engine.sizing import Sizing
 from engine.standing import StrategyRun
 from engine.strategies.base import BaseStrategy, Input
 from engine.strategies.evaluation import BoundInput
+from shared.domain.decisions import Check
 from shared.domain.identity import RESEARCH_ACCOUNT, RESEARCH_STRATEGY
 from shared.domain.instruments import Instrument
 from shared.domain.market import interval_text
@@ -30,7 +31,8 @@ class Specification:
 
     `bars` by input key; `capital` in the quote asset, all of it the strategy's allocation. Bars that
     closed at or before `starts_at` warm the strategy up and are not traded. `finer` are bars of shorter
-    intervals that orders trade against where an instrument has them.
+    intervals that orders trade against where an instrument has them. `admits` answers whether an
+    instrument may be entered at a moment.
     """
 
     strategy: type[BaseStrategy]
@@ -45,6 +47,7 @@ class Specification:
     matching: Matching = field(default_factory=Matching)
     margin: Margin = NO_MARGIN
     finer: tuple[Bars, ...] = ()
+    admits: Callable[[int, datetime], Check] | None = None
     starts_at: datetime | None = None
 
 
@@ -87,6 +90,7 @@ def assemble(specification: Specification) -> tuple[TradingCore, PaperBroker]:
         specification.policy,
         specification.costs,
     )
+    core.admits = specification.admits
     broker = PaperBroker(
         specification.instruments,
         specification.costs,

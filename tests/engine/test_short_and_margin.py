@@ -16,11 +16,13 @@ from engine.matching import Costs
 from engine.portfolio import Portfolio, decimal_number
 from engine.risk.rules import OFF, MaxPositions
 from engine.sizing import Facts, Sizing, size
+from shared.domain.decisions import Check
 from shared.domain.orders import Fill, Side
 from shared.domain.positions import Position
 from shared.domain.signals import Signal, StopLoss, TakeProfit
 from tests.builders import START, a_bound_input, a_market, an_instrument, bars_of
 from tests.engine.scripts import (
+    MINUTE,
     RESEARCH_STRATEGY,
     a_run,
     a_specification,
@@ -208,6 +210,16 @@ def test_at_most_so_many_instruments_are_held():
     assert outcomes(outcome) == ["ordered", "denied"]
     [check] = outcome.record.decisions[1].checks
     assert check.text == "2 instruments held, over the limit 1"
+
+
+def test_an_instrument_that_is_not_admitted_is_not_entered_and_can_always_be_left():
+    def admits(instrument_id, at):
+        allowed = at < START + 3 * MINUTE
+        return Check("universe", allowed, float(allowed), 1.0, "", "asked")
+
+    outcome = a_run(scripted([1, NAN, 0, NAN, 1, NAN]), bars_of([100] * 6), admits=admits)
+    assert outcomes(outcome) == ["ordered", "ordered", "denied"]
+    assert outcome.record.decisions[2].reason == "universe: asked"
 
 
 def facts(**changed):
