@@ -58,6 +58,8 @@ BODIES: Final[dict[str, str]] = {
     "inspect": "engine.importing.job:inspect",
     "sample_data": "engine.importing.sample:run",
     "why": "engine.inquiry:run",
+    "quality": "engine.quality_job:run",
+    "pair_list": "engine.universe:run",
 }
 
 SETTLE_FOR_SECONDS: Final = 30

@@ -14,6 +14,12 @@ RUN_JOB: Final = "engine.jobs.run_attempt"
 """The one function RQ is given: run_attempt(job_id: str, attempt: int)."""
 
 
+FINDINGS: Final = ("gaps", "duplicates", "outliers", "splits")
+"""What bars may have that a run can be refused for."""
+
+DATA_POLICIES: Final = ("warn", "refuse")
+
+
 @dataclass(frozen=True, slots=True)
 class BacktestRequest:
     """One run. Amounts as decimal strings, times as ISO 8601 in UTC ("" for all there is).
@@ -22,6 +28,8 @@ class BacktestRequest:
     `costs`: {"fee_rate": "0.001", "slippage": "0.0005"} as fractions
     `sizing`: as `engine.sizing.Sizing` takes it; `risk_policy`: as `engine.risk.rules.policy_from` takes it
     `matching`, `margin`: as `engine.matching.Matching` and `engine.margin.Margin` take them
+    `data_policy`: "warn" keeps what is wrong with the bars with the run, "refuse" does not run on bars with
+    one of the `data_findings`. `universe_id`: the pair list whose members of the day may be entered; 0 for all
     """
 
     strategy_type: str
@@ -36,6 +44,9 @@ class BacktestRequest:
     code_hash: str = ""
     matching: dict[str, Any] = field(default_factory=dict)
     margin: dict[str, Any] = field(default_factory=dict)
+    data_policy: str = "warn"
+    data_findings: list[str] = field(default_factory=lambda: list(FINDINGS))
+    universe_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +105,38 @@ class WhyRequest:
     timezone: str = "UTC"
 
 
-JobRequest = BacktestRequest | ImportRequest | InspectRequest | SampleDataRequest | WhyRequest
+@dataclass(frozen=True, slots=True)
+class QualityRequest:
+    """Look over one series, or with 0 every one whose bars changed since the last time.
+
+    `limits` as `engine.quality.Limits` takes it.
+    """
+
+    series_id: int = 0
+    limits: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PairListRequest:
+    """Record who is in a pair list on each day from `first_day` to `last_day`, ISO days, both included.
+
+    "" for the first day there are bars before, and for the newest.
+    """
+
+    list_id: int
+    first_day: str = ""
+    last_day: str = ""
+
+
+JobRequest = (
+    BacktestRequest
+    | ImportRequest
+    | InspectRequest
+    | SampleDataRequest
+    | WhyRequest
+    | QualityRequest
+    | PairListRequest
+)
 
 KINDS: Final[dict[str, type]] = {
     "backtest": BacktestRequest,
@@ -102,6 +144,8 @@ KINDS: Final[dict[str, type]] = {
     "inspect": InspectRequest,
     "sample_data": SampleDataRequest,
     "why": WhyRequest,
+    "quality": QualityRequest,
+    "pair_list": PairListRequest,
 }
 
 

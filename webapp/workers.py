@@ -38,6 +38,8 @@ KINDS: Final = {
     "inspect": "look at a file",
     "sample_data": "sample data",
     "why": "why did it (not) trade",
+    "quality": "look over bars",
+    "pair_list": "pair list",
 }
 CRASHED: Final = "Failed:"
 """How `engine.jobs` begins the text of a job that ended in an exception; its error is a traceback."""

@@ -27,7 +27,13 @@ def test_a_body_takes_a_request_and_its_work(kind):
 
 @pytest.mark.parametrize("kind", asking.KINDS)
 def test_a_request_survives_its_row(kind):
-    example = {"str": "text", "dict[str, Any]": {"a": 1}, "int": 3, "list[dict[str, Any]]": [{"c": 2}]}
+    example = {
+        "str": "text",
+        "dict[str, Any]": {"a": 1},
+        "int": 3,
+        "list[str]": ["b"],
+        "list[dict[str, Any]]": [{"c": 2}],
+    }
     type_ = asking.KINDS[kind]
     request = type_(**{field.name: example[field.type] for field in fields(type_)})
     assert asking.kind_of(request) == kind
