@@ -18,7 +18,7 @@ import structlog
 
 from engine import settling, tickets
 from engine.actions import Action, Amend, Cancel
-from engine.adopting import NotToHand
+from engine.adopting import NotToHand, handed_over
 from engine.books import costs_from
 from engine.byhand import ByHand, Protection
 from engine.core import FAILURES
@@ -94,7 +94,7 @@ class Trading:
             case ForceEntry() | ForceExit():
                 await self._force(command_id, command, actor)
             case AdoptPosition():
-                await self._adopt(command_id, command, actor)
+                await self._adopt(command_id, command, actor, claimed=claimed)
             case AmendOrder():
                 await self._amend(command_id, command, claimed=claimed)
             case CancelOrder():
@@ -250,7 +250,9 @@ class Trading:
                 return loop, run
         raise Denied("the strategy is not running, and holds nothing", "strategy_id")
 
-    async def _adopt(self, command_id: UUID, command: AdoptPosition, actor: str) -> None:
+    async def _adopt(
+        self, command_id: UUID, command: AdoptPosition, actor: str, *, claimed: bool
+    ) -> None:
         loop = self._loop(command.account_id)
         giver, taker = (
             command.from_strategy_id or BY_HAND,
@@ -267,15 +269,18 @@ class Trading:
             held = portfolio.held_by(giver, command.instrument_id)
             text = command.quantity.strip()
             quantity = tickets.amount("quantity", text) if text else abs(held)
+            asked = (command.instrument_id, giver, taker, quantity, at, command_id)
             try:
-                actions = loop.core.adopt(
-                    command.instrument_id, giver, taker, quantity, at, command_id
-                )
+                handed_over(portfolio, loop.account_id, *asked)
             except NotToHand as wrong:
                 raise Denied(f"quantity: {wrong}", "quantity") from None
+            # Taken before memory changes: a command that is gone must leave the books alone.
+            if not claimed and not await answered(self._claim, command_id):
+                return
             symbol = loop.instruments[command.instrument_id].symbol
             said = f"{number(quantity)} {symbol} handed over at cost by {actor}"
-            await loop.obey(Settlement(command_id, said, "/books/positions"), actions, at)
+            settlement = Settlement(command_id, said, "/books/positions", claimed=True)
+            await loop.obey(settlement, loop.core.adopt(*asked), at)
 
     # Orders that are there --------------------------------------------------------------
 
