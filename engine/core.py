@@ -654,7 +654,8 @@ class TradingCore:
         """Let an exit that was refused be asked again, now that trading may go on."""
         for run in self.runs.values():
             for standing in run.standings.values():
-                if abs(standing.asked) < abs(standing.target):
+                leaves = abs(standing.asked) < abs(standing.target)
+                if leaves or standing.asked * standing.target < 0:  # out, or to the other side
                     standing.asked = NAN
 
     def agree(self, run: StrategyRun) -> None:
@@ -666,11 +667,12 @@ class TradingCore:
             standing = run.standings[bound.instrument_id]
             if self._working(run, bound):
                 continue
-            flat = self.portfolio.position(run.id, bound.instrument_id).is_flat
-            if flat:
+            held = self.portfolio.held_by(run.id, bound.instrument_id)
+            if not held:
                 standing.target = 0.0
-            elif standing.target == 0:
-                standing.target, standing.asked = standing.before or 1.0, NAN
+            elif standing.target * held <= 0:
+                before = standing.before if standing.before * held > 0 else 0.0
+                standing.target, standing.asked = before or math.copysign(1.0, held), NAN
 
     # Strategies come and go -------------------------------------------------------------
 

@@ -82,8 +82,8 @@ def outcomes(outcome):
 class Played:
     """The core after some bars, to go on with by hand."""
 
-    def __init__(self, strategy, bars, upto):
-        self.core, self.broker = assemble(a_specification(strategy, bars))
+    def __init__(self, strategy, bars, upto, **changed):
+        self.core, self.broker = assemble(a_specification(strategy, bars, **changed))
         self.run, self.record = self.core.runs[RESEARCH_STRATEGY], Record()
         series = {(1, 60): bars}
         clock, prices = _begin(self.run, series), _finest(series)

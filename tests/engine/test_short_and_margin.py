@@ -24,6 +24,7 @@ from tests.builders import START, a_bound_input, a_market, an_instrument, bars_o
 from tests.engine.scripts import (
     MINUTE,
     RESEARCH_STRATEGY,
+    Played,
     a_run,
     a_specification,
     fills,
@@ -70,6 +71,26 @@ def test_on_the_way_to_the_other_side_one_order_closes_and_one_opens():
     made = leg_fills(outcome.record.fills, outcome.record.decisions)
     trips = round_trips(made, {1: bars})
     assert [(trip.side, trip.pnl) for trip in trips[:2]] == [("long", 0.0), ("short", -10.0)]
+
+
+def test_a_turn_that_a_halt_refused_is_asked_again_when_trading_resumes():
+    script = {0: Signal("X1", 1.0), **{row: Signal("X1", -1.0) for row in range(3, 8)}}
+    played = Played(told(script), bars_of([100.0] * 8), 3, margin=MARGIN)
+    [decide] = played.row(3)
+    assert len(decide.decision.requests) == 2
+    played.core.refused(decide.decision, "halted")
+    assert played.standing.target == 1.0
+    assert played.row(4) == []
+    played.core.ask_exits_again()
+    [decide] = played.row(5)
+    assert [request.leg.value for request in decide.decision.requests] == ["exit", "entry"]
+
+
+def test_after_a_crash_beside_a_refusal_a_short_is_left_as_one():
+    played = Played(told({0: Signal("X1", -1.0)}), bars_of([100.0] * 8), 3, margin=MARGIN)
+    played.standing.target = 0.0  # what was saved before the refusal
+    played.core.agree(played.run)
+    assert played.standing.target == -1.0
 
 
 def test_the_stop_of_a_short_lies_above_and_its_target_below():
