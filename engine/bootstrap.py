@@ -278,6 +278,12 @@ def _instant(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
+def _rests(kept: books.OpenOrder, moment_at: datetime) -> bool:
+    """Whether bars have passed an order since it began to work, or a fill left it or woke it."""
+    order = kept.order
+    return kept.at < moment_at or bool(order.filled) or order.request.leg.is_protective
+
+
 # An account's loop ---------------------------------------------------------------------------
 
 
@@ -376,7 +382,7 @@ class Assembly:
                 after = kept.at + timedelta(microseconds=1)
                 loop.broker.restore(kept.order, after, resting=kept.at < loop.moment_at)
             else:
-                loop.broker.restore(kept.order, kept.at, resting=False)
+                loop.broker.restore(kept.order, kept.at, resting=_rests(kept, loop.moment_at))
         for instrument_id, price in loop.feed.marks(loop.moment_at).items():
             loop.core.on_mark(instrument_id, price)
         self._remember_holders(connection, loop)

@@ -667,8 +667,8 @@ class TradingCore:
             standing = run.standings[bound.instrument_id]
             if self._working(run, bound):
                 continue
-            held = self.portfolio.held_by(run.id, bound.instrument_id)
-            if not held:
+            held = float(self.portfolio.held_by(run.id, bound.instrument_id))
+            if held == 0:
                 standing.target = 0.0
             elif standing.target * held <= 0:
                 before = standing.before if standing.before * held > 0 else 0.0
