@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -23,7 +24,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from engine import lot_keeping
+from engine import lot_keeping, quality_due
 from engine.jobs import lose
 from shared import bus, queueing
 from shared.db.backtests import JobAttemptRow, JobRow
@@ -40,6 +41,7 @@ UNQUEUED_AFTER_SECONDS: Final = 3
 
 UPLOADS_KEPT: Final = timedelta(days=7)
 TIDY_EVERY: Final = timedelta(hours=1)
+LOOK_OVER_SECONDS: Final = 30.0
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +85,7 @@ class Clock:
         self._token = uuid4()
         self._holder = f"{socket.gethostname()}-{os.getpid()}"
         self._tidied_at = datetime.min.replace(tzinfo=UTC)
+        self._looked_at = 0.0
 
     def tick(self) -> None:
         with self._sessions() as session:
@@ -92,9 +95,17 @@ class Clock:
                 wake_forgotten(session, self._client)
                 self._tidy(session)
                 lot_keeping.keep(session)
+                self._look_over(session)
         process = "clock" if active else f"clock:{self._holder}"
         now = datetime.now(UTC).isoformat()
         bus.beat(self._client, process, at=now, state="active" if active else "standby")
+
+    def _look_over(self, session: Session) -> None:
+        """Bars that changed are looked over soon after, not while they still come in."""
+        now = time.monotonic()
+        if now - self._looked_at >= LOOK_OVER_SECONDS:
+            self._looked_at = now
+            quality_due.ask_when_due(session, self._client)
 
     def step_down(self) -> None:
         """Let another clock take over at once."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -13,13 +13,11 @@ from engine import quality, series_content
 from engine.bars import DAY, instant
 from engine.history import NoSuchSeries
 from engine.quality import BadLimits, Limits
+from engine.quality_due import stale
 from engine.series_content import Content, Series
 from engine.work import JobRefused, Work
 from shared.db.market import SeriesDaysRow, SeriesQualityRow, SeriesRow
 from shared.jobs import QualityRequest
-
-LIVE_CHANGES: Final = 100_000
-"""A series that a market adds to all the time is looked over again after this many changes."""
 
 
 def run(request: QualityRequest, work: Work) -> dict[str, Any]:
@@ -42,24 +40,6 @@ def run(request: QualityRequest, work: Work) -> dict[str, Any]:
     return {"text": f"{len(ids)} series looked over: {said}", "link": link}
 
 
-def stale(session: Session) -> list[int]:
-    """Series whose bars changed since they were looked over."""
-    query = (
-        sa.select(SeriesRow.id)
-        .outerjoin(SeriesDaysRow, SeriesDaysRow.series_id == SeriesRow.id)
-        .where(
-            SeriesRow.bars > 0,
-            sa.or_(
-                SeriesDaysRow.series_id.is_(None),
-                sa.and_(~SeriesRow.simulated, SeriesDaysRow.change != SeriesRow.changes),
-                SeriesDaysRow.change < SeriesRow.changes - LIVE_CHANGES,
-            ),
-        )
-        .order_by(SeriesRow.id)
-    )
-    return list(session.scalars(query))
-
-
 def look_over(work: Work, series_id: int, limits: Limits) -> int:
     """Look over one series and keep what was found; how many findings that are."""
     with work.sessions() as session:
@@ -75,6 +55,8 @@ def look_over(work: Work, series_id: int, limits: Limits) -> int:
     said = report.as_json()
     said["sources"] = [_compared(content, other, found, limits) for other, found in others]
     said["limits"] = asdict(limits)
+    said["calendar"] = series.calendar
+    said["tick"] = None if series.tick is None else f"{series.tick.normalize():f}"
     days = quality.days(content.bars, series.calendar)
     with work.sessions() as session:
         if series_content.keep_hash(session, series, content.hash):

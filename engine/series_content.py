@@ -17,7 +17,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from engine.bars import Bars, Prices
+from engine.bars import Bars, Prices, instant, nanoseconds
 from engine.history import NoSuchSeries
 from shared.db.market import InstrumentRow, SeriesRow
 
@@ -147,3 +147,37 @@ def keep_hash(session: Session, series: Series, content_hash: str) -> bool:
         .returning(SeriesRow.id)
     )
     return kept.scalar() is not None
+
+
+def adjusted_closes(session: Session, bars: Bars, source: str) -> Prices | None:
+    """The adjusted close of each of these bars, NaN where there is none; None when there are none at all."""
+    if not len(bars):
+        return None
+    rows = session.execute(
+        _ADJUSTED,
+        {
+            "instrument": bars.instrument_id,
+            "source": source,
+            "interval": bars.interval,
+            "first": instant(bars.opened_at[0]),
+            "last": instant(bars.opened_at[-1]),
+        },
+    ).all()
+    if not rows:
+        return None
+    adjusted = np.full(len(bars), np.nan)
+    at = np.searchsorted(bars.opened_at, [nanoseconds(row[0]) for row in rows])
+    adjusted[at] = [row[1] for row in rows]
+    return adjusted
+
+
+_ADJUSTED: Final = sa.text(
+    """
+    SELECT opened_at, adjusted_close FROM (
+        SELECT DISTINCT ON (opened_at) opened_at, adjusted_close::float8 FROM bars
+        WHERE instrument_id = :instrument AND source = :source AND interval = :interval
+          AND opened_at BETWEEN :first AND :last
+        ORDER BY opened_at, revision DESC
+    ) AS newest WHERE adjusted_close > 0 ORDER BY opened_at
+    """
+)

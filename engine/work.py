@@ -118,7 +118,7 @@ class Work:
             .where(JobAttemptRow.job_id == self.job_id, JobAttemptRow.number == self.attempt)
             .values(outcome="done", finished_at=now)
         )
-        if self.kind not in QUIET_KINDS:
+        if self.kind not in QUIET_KINDS and self.actor != CLOCK:
             session.add(happened(self.job_id, "good", f"{self.title}: {text}", result, self.actor))
         self.finished = True
 
@@ -150,6 +150,9 @@ class Work:
         if cancel_requested_at is not None:
             raise JobCancelled
 
+
+CLOCK: Final = "clock"
+"""Who asks for upkeep: nobody waits for it, so its end is not told unless it failed."""
 
 QUIET_KINDS: Final = frozenset({"inspect", "why"})
 """Kinds whose end is no news: somebody is looking at the answer already."""

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from shared.jobs import BacktestRequest
+from shared.jobs import DATA_POLICIES, FINDINGS, BacktestRequest
 from webapp import fields, risk_policy
 from webapp.formats import decimal
 from webapp.series import Stored
@@ -37,7 +37,16 @@ DEFAULTS: Final = {
     "short": "",
     "leverage": "1",
     "borrow_rate": "0",
+    "data_policy": "warn",
+    "universe": "",
 }
+COUNTED: Final = {
+    "gaps": "Gaps",
+    "duplicates": "Duplicates",
+    "outliers": "Outliers",
+    "splits": "Likely splits",
+}
+"""What bars may have that a run can be refused for, in the order of `shared.jobs.FINDINGS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +150,7 @@ def _entered(given: Mapping[str, Any]) -> dict[str, str]:
             entered[field] = f"{(fraction * 100).normalize():f}"
     for field, name in (("starts", "starts_at"), ("ends", "ends_at")):
         entered[field] = str(given.get(name) or "")[:10]
-    return entered | _entered_fills(given)
+    return entered | _entered_fills(given) | _entered_data(given)
 
 
 def _entered_fills(given: Mapping[str, Any]) -> dict[str, str]:
@@ -155,6 +164,20 @@ def _entered_fills(given: Mapping[str, Any]) -> dict[str, str]:
     if borrow is not None:
         entered["borrow_rate"] = f"{(borrow * 100).normalize():f}"
     return entered
+
+
+def _entered_data(given: Mapping[str, Any]) -> dict[str, str]:
+    """How bad data counts, and the pair list whose members may be entered."""
+    counted = given.get("data_findings") or list(FINDINGS)
+    return {
+        "data_policy": str(given.get("data_policy") or "warn"),
+        "universe": str(given.get("universe_id") or ""),
+        **{count_key(kind): "yes" if kind in counted else "" for kind in FINDINGS},
+    }
+
+
+def count_key(kind: str) -> str:
+    return f"count.{kind}"
 
 
 def _rules_of(policy: Mapping[str, Any]) -> str:
@@ -196,6 +219,7 @@ def read(
     capital = _capital(form, problems)
     costs = _costs(entered, problems)
     matching, margin = _fills(entered, problems)
+    counted = _counted(form, entered, problems)
     starts, ends = _range(entered, problems, [series[i["series_id"]] for i in inputs.values()])
     if read_form.all_problems:
         return read_form
@@ -211,8 +235,29 @@ def read(
         risk_policy=_policy(read_form, account_policy),
         matching=matching,
         margin=margin,
+        data_policy=entered["data_policy"],
+        data_findings=counted,
+        universe_id=int(entered["universe"] or 0),
     )
     return replace(read_form, request=request)
+
+
+def _counted(
+    form: Mapping[str, str], entered: dict[str, str], problems: dict[str, str]
+) -> list[str]:
+    """The findings that count; all of them for a form without the question."""
+    if not entered["data_policy"]:
+        entered |= dict.fromkeys(map(count_key, FINDINGS), "yes") | {"data_policy": "warn"}
+        return list(FINDINGS)
+    counted = [kind for kind in FINDINGS if form.get(count_key(kind))]
+    entered |= {count_key(kind): "yes" if kind in counted else "" for kind in FINDINGS}
+    if entered["data_policy"] not in DATA_POLICIES:
+        problems["data_policy"] = f"{entered['data_policy']} is no policy: warn, or refuse"
+    elif entered["data_policy"] == "refuse" and not counted:
+        problems["data_policy"] = "Nothing would be refused: choose at least one kind of finding"
+    if entered["universe"] and not entered["universe"].isdecimal():
+        problems["universe"] = "This pair list is not there: choose one of the list."
+    return counted
 
 
 def _capital(form: Mapping[str, str], problems: dict[str, str]) -> str:

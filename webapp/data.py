@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -14,9 +14,11 @@ from flask import (
     Blueprint,
     Response,
     abort,
+    redirect,
     render_template,
     request,
     stream_with_context,
+    url_for,
 )
 from flask.typing import ResponseReturnValue
 from sqlalchemy.dialects.postgresql import distinct_on
@@ -24,15 +26,16 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from shared.db.market import BarRow, ImportRow, InstrumentRow, SeriesRow
 from shared.domain.market import interval_text
-from webapp import auth, charts, series, workers
+from shared.jobs import QualityRequest
+from webapp import auth, charts, heat, quality, series, workers
 from webapp.coverage import coverage
 from webapp.db import db
-from webapp.formats import seconds
+from webapp.formats import decimal, instant, seconds
 from webapp.partials import is_current, partial, stamp, unchanged
 
 bp = Blueprint("data", __name__, url_prefix="/data")
 
-JOB_KINDS: Final = ("import", "sample_data")
+JOB_KINDS: Final = ("import", "sample_data", "quality")
 CANDLES: Final = 1_500
 MOST_CANDLES: Final = 3_000
 QUICK_BARS: Final = 400_000
@@ -70,9 +73,80 @@ def page() -> str:
         sources=[key for key in series.SOURCES if any(s.row.source == key for s in found)],
         has_history=any(not s.row.simulated for s in found),
         has_any=bool(found),
+        known=quality.all_known(shown),
+        in_words=quality.in_words,
         imports=newest_imports(),
         **under_way(),
     )
+
+
+@bp.get("/coverage.json")
+@auth.viewer
+def coverage_json() -> ResponseReturnValue:
+    """Bars there are and should be, by series and column; `?from=` and `?to=` are days, both included."""
+    listed = _listed()
+    shown = heat.picture(heat.counted(listed), _asked_day("from"), _asked_day("to"))
+    return charts.json_answer(shown.as_json([_heat_row(one) for one in listed]))
+
+
+@bp.get("/coverage/table")
+@auth.viewer
+def coverage_table() -> Response:
+    """The same numbers, year by year."""
+    listed = _listed()
+    days = heat.counted(listed)
+    shown = heat.picture(days, None, None)
+    years = list(range(shown.first.year, shown.last.year + 1))[-25:]
+    starts = [date(year, 1, 1) for year in [*years, years[-1] + 1]]
+    rows = [(one, *(days[one.id].sums(starts) if one.id in days else ([], []))) for one in listed]
+    return partial(render_template("data/_coverage_table.html", rows=rows, years=years))
+
+
+def _listed() -> list[series.Stored]:
+    """The series that the page shows."""
+    source = request.args.get("source", "")
+    return series.stored_series(*([SeriesRow.source == source] if source else []))
+
+
+def _heat_row(one: series.Stored) -> tuple[int, str, str, str]:
+    url = url_for("data.detail", series_id=one.id)
+    return one.id, one.name, one.source, url
+
+
+def _asked_day(name: str) -> date | None:
+    text = request.args.get(name, "")
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        abort(400, f"{name}: {text!r} is no day; write 2024-01-31")
+
+
+@bp.get("/verdicts")
+@auth.viewer
+def verdicts() -> Response:
+    """What is known about the series chosen in a form of a run."""
+    ids = {
+        int(value)
+        for name, value in request.args.items()
+        if name.endswith(".series") and value.isdecimal() and len(value) < 16
+    }
+    listed = series.stored_series(SeriesRow.id.in_(ids)) if ids else []
+    return partial(
+        render_template(
+            "data/_verdicts.html",
+            listed=listed,
+            known=quality.all_known(listed),
+            in_words=quality.in_words,
+        )
+    )
+
+
+@bp.post("/look-over")
+@auth.trader
+def look_over_all() -> AnyResponse:
+    """Every series whose bars changed since they were looked over."""
+    row = workers.ask_and_wait(QualityRequest(), "Look over all bars")
+    return workers.next_page(row)
 
 
 def under_way() -> dict[str, Any]:
@@ -136,7 +210,131 @@ def detail(series_id: int) -> str:
         imports=newest_imports(series_id),
         is_quick=found.row.bars <= QUICK_BARS,
         last=_last_bar(found),
+        content_hash=quality.content_hash(found),
+        revised=quality.revisions(found),
+        at=_asked_moment(),
+        **_findings(found),
     )
+
+
+def _findings(found: series.Stored) -> dict[str, Any]:
+    """What the part with the findings shows. `version` changes with it."""
+    known = quality.known(found)
+    jobs = [
+        job
+        for job in workers.unfinished("quality")
+        if job.arguments.get("series_id") in (0, found.id)
+    ]
+    others = {one.id: one for one in series.stored_series(
+        SeriesRow.instrument_id == found.row.instrument_id, SeriesRow.interval == found.row.interval
+    )}  # fmt: skip
+    return {
+        "known": known,
+        "others": others,
+        "hash_of": quality.content_hash,
+        "titles": quality.TITLES,
+        "explained": quality.EXPLAINED,
+        "looking": jobs[0] if jobs else None,
+        "findings_version": stamp(
+            known and (known.found_at, known.is_current),
+            [(job.id, job.state, job.progress_text) for job in jobs],
+        ),
+    }
+
+
+@bp.get("/<int:series_id>/findings")
+@auth.viewer
+def findings_part(series_id: int) -> Response:
+    """What was found in the bars; current while the page is open."""
+    found = _stored(series_id)
+    now = _findings(found)
+    if is_current(now["findings_version"]):
+        return unchanged()
+    return partial(render_template("data/_findings.html", stored=found, at=None, **now))
+
+
+@bp.post("/<int:series_id>/look-over")
+@auth.trader
+def look_over(series_id: int) -> ResponseReturnValue:
+    """Look over one series, with the limits of the form."""
+    found = _stored(series_id)
+    limits = {
+        name: text
+        for name in ("outlier", "outlier_least", "source_bp")
+        if (text := request.form.get(name, "").strip())
+    }
+    if share := limits.get("outlier_least"):
+        number = decimal(share.replace(",", "."))
+        limits["outlier_least"] = str(number / 100) if number is not None else share
+    row = workers.ask_and_wait(
+        QualityRequest(series_id=series_id, limits=limits), f"Look over {found.name}"
+    )
+    if row.state == "failed":
+        return workers.next_page(row)
+    return redirect(url_for("data.detail", series_id=series_id) + "#findings", code=303)
+
+
+@bp.get("/<int:series_id>/around")
+@auth.viewer
+def around(series_id: int) -> Response:
+    """The candles around a moment (`?at=`, ISO 8601), in their own small chart."""
+    found = _stored(series_id)
+    at = _asked_moment()
+    if at is None:
+        abort(400, "at: say which moment, as 2024-01-31T12:00:00+00:00")
+    return partial(render_template("data/_around.html", stored=found, at=at))
+
+
+@bp.get("/<int:series_id>/around.json")
+@auth.viewer
+def around_json(series_id: int) -> ResponseReturnValue:
+    """30 candles on either side of `?at=`, and more before `?before=`; the moment is marked."""
+    found = _stored(series_id)
+    at, before = _asked_moment(), request.args.get("before", type=seconds)
+    if at is None:
+        abort(400, "at: say which moment, as 2024-01-31T12:00:00+00:00")
+    interval = found.row.interval
+    if before:
+        shown = charts.candles(found.row, interval, datetime.fromtimestamp(before, UTC), limit=200)
+    else:
+        shown = charts.candles(found.row, interval, _after(found, at), limit=61)
+    mark = {"time": at.timestamp(), "side": "sell", "quantity": "here", "price": 0}
+    return charts.json_answer(
+        {
+            "candles": charts.candle_rows(shown),
+            "markers": [mark],
+            "lines": [],
+            "decimals": charts.decimals(found.instrument, shown),
+            "interval": interval,
+        }
+    )
+
+
+def _after(found: series.Stored, at: datetime) -> datetime:
+    """The opening of the 31st bar from a moment on, or a moment after the last one."""
+    later = (
+        sa.select(BarRow.opened_at)
+        .where(
+            BarRow.instrument_id == found.row.instrument_id,
+            BarRow.source == found.row.source,
+            BarRow.interval == found.row.interval,
+            BarRow.opened_at >= at,
+            BarRow.revision == 0,
+        )
+        .order_by(BarRow.opened_at)
+        .offset(30)
+        .limit(1)
+    )
+    end: datetime | None = db.session.scalar(later)
+    return end or (found.row.last_closed_at or at) + timedelta(seconds=1)
+
+
+def _asked_moment() -> datetime | None:
+    text = request.args.get("at", "").replace(" ", "+")
+    try:
+        return instant(text) if text else None
+    except ValueError:
+        return None
 
 
 @bp.get("/<int:series_id>/coverage")

@@ -261,8 +261,20 @@ def request_of(run: RunRow) -> dict[str, Any]:
         "inputs": run.inputs,
         **{
             k: options.get(k)
-            for k in ("capital", "costs", "sizing", "risk_policy", "starts_at", "ends_at")
+            for k in (
+                "capital",
+                "costs",
+                "sizing",
+                "risk_policy",
+                "starts_at",
+                "ends_at",
+                "matching",
+                "margin",
+                "universe_id",
+            )
         },
+        "data_policy": (options.get("data") or {}).get("policy"),
+        "data_findings": (options.get("data") or {}).get("counted"),
     }
 
 
@@ -277,6 +289,10 @@ def _form(form: backtest_form.BacktestForm, type_: StrategyTypeRow, problem: str
         problem=problem,
         rules=backtest_form.RULES,
         intrabar=backtest_form.INTRABAR,
+        counted=[
+            (backtest_form.count_key(kind), name) for kind, name in backtest_form.COUNTED.items()
+        ],
+        universes=series.recorded_lists(),
         account=account,
         methods=fields.METHODS,
         bounds=fields.bounds_text,

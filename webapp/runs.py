@@ -18,6 +18,7 @@ from shared.db.backtests import RunDecisionRow, RunFillRow, RunRow, RunTradeRow
 from shared.db.market import BarRow, InstrumentRow
 from shared.db.trading import StrategyTypeRow
 from shared.domain.market import interval_text
+from shared.jobs import FINDINGS
 from webapp import accounts, auth, charts, fields, risk_policy, run_columns, series
 from webapp.db import db
 from webapp.formats import (
@@ -75,9 +76,24 @@ def page(run_id: int) -> str:
         sizing=sizing_text(run.options.get("sizing") or {}, _asset(run)),
         currency=_asset(run),
         splits=_splits(run, pictures),
+        data_found=_data_found(run),
         speed=run.bars / run.elapsed_seconds if run.elapsed_seconds > 0 else None,
         at=request.args.get("at", type=seconds),
         **table(run),
+    )
+
+
+def _data_found(run: RunRow) -> str:
+    """2 gaps, 1 outlier: what was found in the bars before the run, "" for nothing."""
+    totals: dict[str, int] = {}
+    for one in ((run.options.get("data") or {}).get("inputs") or {}).values():
+        for kind in FINDINGS:
+            totals[kind] = totals.get(kind, 0) + one["counts"].get(kind, 0)
+    names = {"splits": "likely split"}
+    return ", ".join(
+        plural(count, names.get(kind, kind.removesuffix("s")))
+        for kind, count in totals.items()
+        if count
     )
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from shared.db.lists import PairListRecordRow, PairListRow
 from shared.db.market import InstrumentRow, SeriesRow
 from shared.domain.market import interval_text
 from webapp.db import db
@@ -70,6 +71,22 @@ def stored(series_id: int) -> Stored | None:
         .where(SeriesRow.id == series_id)
     ).one_or_none()
     return Stored(*found) if found else None
+
+
+def recorded_lists() -> list[tuple[str, str]]:
+    """(id, name with the days it is recorded for) of every pair list a run may be held to."""
+    first, last = sa.func.min(PairListRecordRow.day), sa.func.max(PairListRecordRow.day)
+    query = (
+        sa.select(PairListRow.id, PairListRow.name, first, last)
+        .join(PairListRecordRow, PairListRecordRow.list_id == PairListRow.id)
+        .where(PairListRow.deleted_at.is_(None))
+        .group_by(PairListRow.id)
+        .order_by(PairListRow.name)
+    )
+    return [
+        (str(list_id), f"{name} · {since} to {until}")
+        for list_id, name, since, until in db.session.execute(query)
+    ]
 
 
 _SPARKS: Final = sa.text(

@@ -14,10 +14,11 @@ from deploy.embedded import services
 from deploy.exits import Exit, Stop
 from deploy.schema import require_current
 from shared.db.backtests import RunRow
+from shared.db.lists import PairListRow
 from shared.db.market import InstrumentRow, SeriesRow
 from shared.db.sessions import make_engine
 from shared.domain.market import interval_seconds, interval_text
-from shared.jobs import BacktestRequest
+from shared.jobs import DATA_POLICIES, FINDINGS, BacktestRequest
 from shared.settings import Settings
 
 RULES = ("position_size", "max_drawdown", "concentration", "volatility", "liquidity")
@@ -77,6 +78,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--risk", action="append", default=[], metavar="RULE=LIMIT",
         help=f"one of {', '.join(RULES)} with its limit, or =off; may be repeated",
     )  # fmt: skip
+    parser.add_argument(
+        "--bad-data", choices=DATA_POLICIES, default="warn",
+        help="bars with findings: run and keep them with the run, or refuse (warn)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--findings", default=",".join(FINDINGS), metavar="KINDS",
+        help=f"what counts as bad data, of {', '.join(FINDINGS)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--universe", default="", metavar="PAIR LIST", help="enter only its members of the day"
+    )
     parser.add_argument("--json", action="store_true", help="print the run as JSON")
 
 
@@ -113,6 +125,9 @@ def _request(args: argparse.Namespace, url: str) -> BacktestRequest:
         ends_at=args.ends_at,
         costs={"fee_rate": args.fee, "slippage": args.slippage},
         matching={"intrabar": args.intrabar, "volume_share": args.volume_share},
+        data_policy=args.bad_data,
+        data_findings=[kind.strip() for kind in args.findings.split(",") if kind.strip()],
+        universe_id=_universe(args.universe, url),
         margin={
             "enabled": args.short,
             "leverage": args.leverage,
@@ -121,6 +136,23 @@ def _request(args: argparse.Namespace, url: str) -> BacktestRequest:
         sizing=_sizing(args.sizing),
         risk_policy=_policy(args.risk, off=args.no_risk),
     )
+
+
+def _universe(name: str, url: str) -> int:
+    if not name:
+        return 0
+    engine = make_engine(url)
+    with engine.connect() as connection:
+        query = sa.select(PairListRow.id).where(
+            PairListRow.name == name, PairListRow.deleted_at.is_(None)
+        )
+        found = connection.scalar(query)
+    engine.dispose()
+    if found is None:
+        raise Stop(
+            Exit.USAGE, f"--universe {name!r}: there is no such pair list; the console makes them"
+        )
+    return int(found)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

@@ -17,8 +17,9 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from engine import catalogue
+from engine import catalogue, quality_job, series_content
 from engine.actions import Booked
+from engine.backtest import bars_policy
 from engine.backtest.metrics import Curve, Metric, as_json, measure
 from engine.backtest.replay import Record
 from engine.backtest.run import Specification, quote_asset
@@ -61,6 +62,8 @@ class Asked:
     inputs: dict[str, Any]
     code_hash: str
     simulated: bool
+    data: dict[str, Any]
+    """What is wrong with the bars, as `engine.backtest.bars_policy.looked_over` tells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ def run(request: BacktestRequest, work: Work) -> dict[str, Any]:
     started = time.monotonic()
     work.progress(0.0, "reading bars")
     with work.sessions() as session:
+        series_content.one_moment(session)  # bars and their hash belong together
         asked = look_up(session, request)
     bars = sum(len(b) for b in asked.specification.bars.values())
 
@@ -151,6 +155,7 @@ def look_up(session: Session, request: BacktestRequest) -> Asked:
         matching=matching,
         margin=margin,
         finer=_finer(session, found.values(), matching, ends_at),
+        admits=bars_policy.admits(session, request.universe_id),
         starts_at=starts_at,
     )
     try:
@@ -163,7 +168,14 @@ def look_up(session: Session, request: BacktestRequest) -> Asked:
         {key: f.row for key, f in found.items()},
         code_hash,
         any(f.simulated for f in found.values()),
+        bars_policy.looked_over(session, request, map(_used, found.values()), starts_at),
     )
+
+
+def _used(found: _Found) -> bars_policy.Used:
+    instrument = found.instrument
+    source = str(found.row["source"])
+    return found.bound.key, found.bars, source, instrument.calendar, instrument.tick_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +208,8 @@ def _input(
         "source": series.source,
         "interval": series.interval,
         "trades": trades,
-        "data_hash": data_hash(bars),
+        "data_hash": quality_job.content_hash(session, series.id),
+        "used_hash": used_hash(bars),
     }
     return _Found(bound, instrument, bars, row, series.simulated)
 
@@ -230,8 +243,8 @@ def _finer(
     return tuple(finer)
 
 
-def data_hash(bars: Bars) -> str:
-    """SHA-256 of the bars as they were used."""
+def used_hash(bars: Bars) -> str:
+    """SHA-256 of the bars as they were used: those of the range, quiet intervals filled."""
     digest = hashlib.sha256()
     for column in (
         bars.opened_at,
@@ -415,6 +428,8 @@ def _run_row(
             "margin": specification.margin.as_json(),
             "starts_at": request.starts_at,
             "ends_at": request.ends_at,
+            "data": asked.data,
+            "universe_id": request.universe_id,
         },
         starts_at=first,
         ends_at=closing.bar(len(closing) - 1).closed_at,

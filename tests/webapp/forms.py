@@ -13,7 +13,8 @@ def confirmed(page):
 
         def handle_starttag(self, tag, attrs):
             given = dict(attrs)
-            if tag == "input" and given.get("name"):
+            is_off = given.get("type") in ("radio", "checkbox") and "checked" not in given
+            if tag == "input" and given.get("name") and not is_off:
                 self.values[given["name"]] = given.get("value", "")
             if tag == "select":
                 self.select = given["name"]

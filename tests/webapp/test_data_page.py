@@ -7,7 +7,14 @@ import pytest
 
 from engine.history import NewBar, add_bars, coverage, series_of
 from shared.db.market import InstrumentRow
-from tests.webapp.history import FIRST, SPLIT_AT, acme_bars, newest_job, some_stocks
+from tests.webapp.history import (
+    FIRST,
+    SPLIT_AT,
+    acme_bars,
+    do_job,
+    newest_job,
+    some_stocks,
+)
 from tests.webapp.markup import read
 from tests.webapp.test_markup import lost_addresses
 from webapp import coverage as console_coverage
@@ -182,3 +189,77 @@ def test_what_is_under_way_refreshes_the_page_when_it_has_come_in(trader, rows):
     rows.commit()
     assert trader.get("/data/under-way?had=1", headers=PARTIAL).headers["HX-Refresh"] == "true"
     assert "HX-Refresh" not in trader.get("/data/under-way", headers=PARTIAL).headers
+
+
+# Findings, and the picture of what there is ------------------------------------------------
+
+
+def looked_over(trader, settings, rows, path="/data/look-over"):
+    answer = trader.post(path, data={"command_id": str(uuid4())})
+    assert answer.status_code in (302, 303)
+    do_job(settings, newest_job(rows, "quality").id)
+
+
+def test_the_picture_counts_bars_by_series_and_day(viewer, stocks):
+    shown = viewer.get("/data/coverage.json").json
+    assert shown["unit"] in ("day", "week")
+    [acme] = [row for row in shown["rows"] if row["name"].startswith("ACME")]
+    assert sum(acme["bars"]) == 300
+    assert abs(sum(acme["expected"]) - 300) < 20, (
+        "but for the exchange's holidays, which ACME keeps not"
+    )
+    near = viewer.get("/data/coverage.json?from=2020-02-03&to=2020-02-07").json
+    assert len(near["starts"]) == 6, "five days, and the day after the last"
+    assert viewer.get("/data/coverage.json?from=soon").status_code == 400
+    table = viewer.get("/data/coverage/table", headers=PARTIAL).text
+    assert "ACME" in table
+    assert ">2020<" in table
+
+
+def test_what_is_found_is_told_with_candles_around_it(trader, rows, settings, stocks):
+    path = f"/data/{stocks.acme_series}"
+    assert "Not looked over yet" in trader.get(path).text
+    looked_over(trader, settings, rows)
+    page = trader.get(path).text
+    assert "Likely splits" in page
+    assert "the adjusted one does not" in page
+    assert "1 likely split" in trader.get("/data").text
+    around = trader.get(f"{path}/around?at=2020-06-01T00:00:00%2B00:00", headers=PARTIAL)
+    assert "Show it in the large chart" in around.text
+    candles = trader.get(f"{path}/around.json?at=2020-06-01T00:00:00%2B00:00").json
+    assert 30 < len(candles["candles"]) <= 61
+    assert trader.get(f"{path}/around").status_code == 400
+    part = trader.get(f"{path}/findings", headers=PARTIAL)
+    assert part.status_code == 200
+    verdicts = trader.get(f"/data/verdicts?in.main.series={stocks.acme_series}", headers=PARTIAL)
+    assert "1 likely split" in verdicts.text
+
+
+def test_limits_of_a_look_are_the_user_s_and_wrong_ones_are_said(trader, rows, settings, stocks):
+    path = f"/data/{stocks.acme_series}/look-over"
+    trader.post(path, data={"command_id": str(uuid4()), "outlier": "many"})
+    job = newest_job(rows, "quality")
+    do_job(settings, job.id)
+    assert "outlier: 'many' is not a number" in newest_job(rows, "quality").error
+    trader.post(path, data={"command_id": str(uuid4()), "outlier_least": "2,5"})
+    assert newest_job(rows, "quality").arguments["limits"] == {"outlier_least": "0.025"}
+
+
+def test_a_viewer_sees_findings_and_asks_for_none(viewer, stocks):
+    assert "Look over what changed" not in viewer.get("/data").text
+    assert viewer.post("/data/look-over").status_code == 403
+    assert viewer.post(f"/data/{stocks.acme_series}/look-over").status_code == 403
+
+
+def test_findings_of_earlier_bars_are_labelled(trader, rows, settings, stocks):
+    looked_over(trader, settings, rows)
+    at = datetime(2030, 1, 1, tzinfo=UTC)
+    add_bars(
+        rows.connection(),
+        stocks.acme_series,
+        [NewBar(at, at + timedelta(hours=6), "1", "1", "1", "1", "1")],
+    )
+    rows.commit()
+    page = trader.get(f"/data/{stocks.acme_series}").text
+    assert "These are of earlier bars" in page
+    assert "hash not worked out for the bars of now" in page

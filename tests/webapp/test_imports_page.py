@@ -237,7 +237,7 @@ def test_columns_that_were_guessed_have_to_be_seen(trader, rows, settings):
     content = b"2020-01-01 00:00,1,3,1,2,5\n2020-01-01 00:01,1,3,1,2,5\n"
     where = looked_at(trader, rows, settings, content, "ACME.csv")
     form = confirmed(trader.get(where).text)
-    form.pop("columns_seen")
+    assert "columns_seen" not in form, "nobody has ticked it yet"
     assert "only a guess" in trader.post(where, data=form).text
     assert trader.post(where, data=form | {"columns_seen": "yes"}).status_code == 303
     do_job(settings, newest_job(rows, "import").id)
