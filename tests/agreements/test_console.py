@@ -32,7 +32,9 @@ def test_the_limits_the_console_shows_by_default_are_the_engines():
 
 
 def test_every_limit_the_console_accepts_is_one_the_engine_takes():
-    highest = {f"rule.{rule.name}.limit": str(rule.highest * rule.scale) for rule in risk_policy.DEFAULTS}
+    highest = {
+        f"rule.{rule.name}.limit": str(rule.highest * rule.scale) for rule in risk_policy.DEFAULTS
+    }
     form = risk_policy.read({**risk_policy.shown({}).entered, **highest})
     assert form.problems == {}
     policy_from(risk_policy.policy_of(form.rules))

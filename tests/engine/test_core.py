@@ -327,7 +327,9 @@ def test_books_agree_with_fills_whatever_is_traded(targets, seed):
         cash -= fill.side.sign * fill.quantity * fill.price + fill.fee
         held += fill.side.sign * fill.quantity
     assert outcome.core.portfolio.cash == pytest.approx(cash, abs=1e-6)
-    assert outcome.core.portfolio.position(RESEARCH_STRATEGY, 1).quantity == pytest.approx(held, abs=1e-9)
+    assert outcome.core.portfolio.position(RESEARCH_STRATEGY, 1).quantity == pytest.approx(
+        held, abs=1e-9
+    )
     assert held >= -1e-9
     assert outcome.record.broken == []
     working = [o for o in outcome.core.orders.values() if o.state is OrderState.WORKING]

@@ -125,7 +125,9 @@ def test_more_filled_than_asked_is_told():
     assert not overfilled(heard(order, Submitted(NOON), a_fill(order, "a", 3)))
 
 
-@pytest.mark.parametrize("state", [*sorted(DONE), S.UNKNOWN, S.CANCELLING, S.SUBMITTED, S.WORKING], ids=str)
+@pytest.mark.parametrize(
+    "state", [*sorted(DONE), S.UNKNOWN, S.CANCELLING, S.SUBMITTED, S.WORKING], ids=str
+)
 def test_every_state_in_which_a_venue_may_know_the_order_accepts_a_fill(state):
     assert (state, Fill) in NEXT
 
