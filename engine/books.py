@@ -61,6 +61,8 @@ def as_instrument(row: Any) -> Instrument:
         min_quantity=row.min_quantity,
         min_value=row.min_value,
         calendar=row.calendar,
+        maker_fee=row.maker_fee,
+        taker_fee=row.taker_fee,
     )
 
 

@@ -420,7 +420,7 @@ class _Desk:
         """What it makes larger must be paid for, costs included."""
         closes = max(-order.side.sign * float(self.held), 0.0)
         added = max(float(order.quantity or 0) - closes, 0.0)
-        cost = added * price * (1 + self.books.costs.fee_rate)
+        cost = added * price * (1 + self.books.costs.of(self.instrument).fee_rate)
         free = self.books.exposure.free(BY_HAND, self.instrument.id, None)
         free += closes * price if self.portfolio.margin.enabled else 0.0
         # Without margin a sale brings money in; whether there is something to sell is asked beside.

@@ -11,7 +11,7 @@ import redis
 import sqlalchemy as sa
 import structlog
 
-from engine import catalogue, settling, trading_state
+from engine import catalogue, instruments, settling, trading_state
 from engine.core import FAILURES
 from engine.desk import Answer, Denied, Desk
 from engine.live import AccountLoop
@@ -33,6 +33,7 @@ from shared.messages import (
     CreateStrategy,
     DeleteStrategy,
     EditAccount,
+    EditInstrument,
     EditRiskPolicy,
     EditStrategy,
     ForceEntry,
@@ -234,6 +235,8 @@ class Commands:
                 return desk.edit_risk_policy(connection, command, actor)
             case EditAccount():
                 return desk.edit_account(connection, command, actor)
+            case EditInstrument():
+                return instruments.edit(connection, command, actor)
             case OpenReplay():
                 return desk.open_replay(connection, command, actor)
             case StartReplay():

@@ -314,7 +314,7 @@ class TradingCore:
             cash=self.exposure.free(run.id, bound.instrument_id, run.allocation),
             held=float(self.portfolio.held_by(run.id, bound.instrument_id)),
             volatility=self._volatility(run, bound) if wants_volatility and target else None,
-            cost_rate=self.costs.rate,
+            cost_rate=self.costs.of(instrument).rate,
             allow_short=self.portfolio.allow_short,
         )
         return size(target, run.sizing, facts, instrument)

@@ -18,6 +18,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
+from shared.domain.instruments import Instrument
 from shared.domain.market import Bar, Quote
 from shared.domain.orders import OrderType, Side
 
@@ -92,6 +93,11 @@ class Costs:
     @property
     def rate(self) -> float:
         return (1 + self.fee_rate) * (1 + self.slippage) - 1
+
+    def of(self, instrument: Instrument, liquidity: str = "taker") -> Costs:
+        """What trading one instrument costs: its own fee where it has one."""
+        own = instrument.maker_fee if liquidity == "maker" else instrument.taker_fee
+        return self if own is None else Costs(float(own), self.slippage)
 
 
 @dataclass(slots=True)

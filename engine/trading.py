@@ -314,7 +314,8 @@ class Trading:
             owner = (request.strategy_id, request.instrument_id)
             checks = loop.core.weigh(*owner, more, price, closes, values, interval)
             free = loop.core.exposure.free(BY_HAND, request.instrument_id, None)
-            cost = abs(more) * price * (1 + loop.core.costs.fee_rate)
+            costs = loop.core.costs.of(loop.instruments[request.instrument_id])
+            cost = abs(more) * price * (1 + costs.fee_rate)
             if denied := [check.text for check in checks if not check.allowed]:
                 raise Denied(f"quantity: denied by risk: {'; '.join(denied)}", "quantity")
             if cost > free:
@@ -499,7 +500,7 @@ def preview(loop: AccountLoop, decision: Decision, asked: ByHand) -> dict[str, A
     request = decision.requests[0] if decision.requests else None
     quantity = request.quantity if request is not None else _last_quantity(decision)
     value = None if quantity is None else float(quantity) * decision.price
-    fee = None if value is None else value * costs.fee_rate
+    fee = None if value is None else value * costs.of(instrument).fee_rate
     sign = asked.asked.side.sign
     held = portfolio.held_by(asked.strategy_id, instrument.id)
     cash = portfolio.balance(instrument.quote_asset)

@@ -370,6 +370,27 @@ class EditBooks:
     dust_value: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class EditInstrument:
+    """What is known of an instrument. Numbers are decimal strings, "" for none; fees are fractions of the
+    traded value, in place of the account's. `version` is the row's when the form was shown.
+
+    A running account goes by it from its next start on; imports and backtests at once.
+    """
+
+    instrument_id: int
+    version: int
+    name: str
+    asset_class: str
+    calendar: str
+    tick_size: str = ""
+    lot_size: str = ""
+    min_quantity: str = ""
+    min_value: str = ""
+    maker_fee: str = ""
+    taker_fee: str = ""
+
+
 Command = (
     CreateStrategy
     | EditStrategy
@@ -392,6 +413,7 @@ Command = (
     | ForceExit
     | AdoptPosition
     | EditAccount
+    | EditInstrument
     | Deposit
     | Withdraw
     | Transfer
@@ -429,6 +451,7 @@ COMMANDS: Final[dict[str, type]] = {
         ForceExit,
         AdoptPosition,
         EditAccount,
+        EditInstrument,
         Deposit,
         Withdraw,
         Transfer,

@@ -52,6 +52,7 @@ SENTENCES: Final = {
     "OpenReplay": "Open replay",
     "StartReplay": "Start replay",
     "ReloadStrategies": "Reload strategies",
+    "EditInstrument": "Change instrument",
     "PlaceOrder": "Place order",
     "AmendOrder": "Amend order",
     "CancelOrder": "Cancel order",

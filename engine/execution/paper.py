@@ -110,7 +110,6 @@ class PaperBroker:
         self._working: dict[int, dict[UUID, Working]] = {}
         self._held: dict[UUID, list[OrderRequest]] = {}
         self._sequence = 0
-        self._fee_rate = number(costs.fee_rate)
         self.ambiguous = 0
 
     @property
@@ -121,7 +120,6 @@ class PaperBroker:
     def reconfigure(self, costs: Costs, matching: Matching) -> None:
         """Trade by these from the next price on."""
         self._costs, self._matching = costs, matching
-        self._fee_rate = self._number(costs.fee_rate)
 
     # Requests -------------------------------------------------------------------------
 
@@ -467,8 +465,9 @@ class PaperBroker:
         if quantity > 0:
             if budget.left is not None:
                 budget.left -= float(quantity)
+            fee_rate = self._number(self._costs.of(instrument, liquidity).fee_rate)
             yield from self._trade(
-                working, quantity, price, at, self._fee_rate, liquidity, waits=waits, cut=cut
+                working, quantity, price, at, fee_rate, liquidity, waits=waits, cut=cut
             )
         if waits and request.time_in_force is TimeInForce.IOC and self._is_working(working):
             yield from self._end(working, Cancelled(at, "no more could trade at once"))
@@ -561,7 +560,7 @@ class PaperBroker:
         closes = self._left_to_close(request)
         if request.side is Side.SELL and not self._funds.allow_short:
             return self._sellable(working, closes)
-        per_unit = price * (1 + self._costs.fee_rate)
+        per_unit = price * (1 + self._costs.of(instrument).fee_rate)
         power = max(0.0, float(self._funds.power(request.instrument_id)))
         if working.value is not None:
             spend = min(float(working.value), float(closes) * per_unit + power)

@@ -18,7 +18,10 @@ SECONDS_PER_DAY: Final[dict[str, int]] = {"24/7": 86_400, "24/5": 86_400, "XNYS"
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """`tick_size` and `lot_size` of None mean any price and any quantity."""
+    """`tick_size` and `lot_size` of None mean any price and any quantity.
+
+    `maker_fee` and `taker_fee` are fractions of the traded value; None leaves it to the account.
+    """
 
     id: int
     venue: str
@@ -30,6 +33,8 @@ class Instrument:
     min_quantity: Decimal | None = None
     min_value: Decimal | None = None
     calendar: str = "24/7"
+    maker_fee: Decimal | None = None
+    taker_fee: Decimal | None = None
 
     @property
     def days_per_year(self) -> int:

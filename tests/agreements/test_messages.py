@@ -42,6 +42,9 @@ EXAMPLES = {
         "account_id": 1, "instrument_id": 2, "from_strategy_id": None, "to_strategy_id": 3,
     },
     "EditAccount": {"account_id": 1, "costs": {}},
+    "EditInstrument": {
+        "instrument_id": 1, "version": 0, "name": "n", "asset_class": "crypto", "calendar": "24/7",
+    },
     "Deposit": {"account_id": 1, "asset": "USD", "amount": "1"},
     "Withdraw": {"account_id": 1, "asset": "USD", "amount": "1", "note": "rent"},
     "Transfer": {"account_id": 1, "to_account_id": 2, "asset": "USD", "amount": "1"},
