@@ -24,7 +24,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from engine import lot_keeping, quality_due
+from engine import lists_due, lot_keeping, quality_due
 from engine.jobs import lose
 from shared import bus, queueing
 from shared.db.backtests import JobAttemptRow, JobRow
@@ -101,11 +101,12 @@ class Clock:
         bus.beat(self._client, process, at=now, state="active" if active else "standby")
 
     def _look_over(self, session: Session) -> None:
-        """Bars that changed are looked over soon after, not while they still come in."""
+        """Bars that changed are looked over soon after, and pair lists get the days that came."""
         now = time.monotonic()
         if now - self._looked_at >= LOOK_OVER_SECONDS:
             self._looked_at = now
             quality_due.ask_when_due(session, self._client)
+            lists_due.ask_when_due(session, self._client)
 
     def step_down(self) -> None:
         """Let another clock take over at once."""

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from engine import universe
+from engine import lists_due, universe
 from engine.history import NewBar, add_bars, series_of
 from engine.jobs import perform
 from shared import queueing
@@ -283,3 +283,66 @@ def test_an_unknown_list_is_refused(stored):
     session, settings, _, _ = stored
     assert record(session, settings, 99).error == "list_id: there is no pair list 99"
     assert universe.membership(session, 99) is None
+
+
+# Day by day ------------------------------------------------------------------------------------------
+
+
+def more_days(session, instrument_id, first, count):
+    """Daily bars of the instrument's own series from `first` on."""
+    start = datetime(first.year, first.month, first.day, tzinfo=UTC)
+    day = timedelta(days=1)
+    bars = [
+        NewBar(start + n * day, start + (n + 1) * day, "10", "10.2", "9.8", "10", "500")
+        for n in range(count)
+    ]
+    series_id = series_of(session.connection(), instrument_id, "import", 86_400)
+    add_bars(session.connection(), series_id, bars)
+    session.commit()
+
+
+def days_due(session):
+    return [(one.list_id, f"{one.first}", f"{one.last}") for one in lists_due.due(session)]
+
+
+def test_a_list_never_recorded_is_due_for_its_newest_day_and_then_for_what_came_since(stored):
+    session, settings, made, (aaa, _, _) = stored
+    assert days_due(session) == [(made.id, "2024-03-01", "2024-03-01")]
+    record(session, settings, made.id)
+    assert days_due(session) == []
+    more_days(session, aaa, date(2024, 3, 1), 3)
+    assert days_due(session) == [(made.id, "2024-03-02", "2024-03-04")]
+    record(session, settings, made.id, "2024-03-02", "2024-03-04")
+    assert days_due(session) == []
+
+
+def test_the_clock_asks_once_and_rests_after_a_failure(stored):
+    session, _, made, _ = stored
+    assert lists_due.ask_when_due(session, None) == 1
+    assert lists_due.ask_when_due(session, None) == 0, "one is under way"
+    job = session.scalars(sa.select(JobRow)).one()
+    assert (job.kind, job.title, job.requested_by) == ("pair_list", "Record Liquid", "clock")
+    assert job.arguments == {
+        "list_id": made.id, "first_day": "2024-03-01", "last_day": "2024-03-01",
+    }  # fmt: skip
+    job.state, job.finished_at = "failed", datetime.now(UTC)
+    session.commit()
+    assert lists_due.ask_when_due(session, None) == 0, "it failed a moment ago"
+    job.finished_at = datetime.now(UTC) - lists_due.REST - timedelta(seconds=1)
+    session.commit()
+    assert lists_due.ask_when_due(session, None) == 1
+
+
+def test_lists_that_are_deleted_by_request_only_or_have_nothing_to_hold_are_never_due(stored):
+    session, _, made, _ = stored
+    made.is_daily = False
+    nothing = Rules(venue="nowhere").as_json()
+    session.add_all(
+        [
+            PairListRow(name="Gone", rules=made.rules, deleted_at=datetime.now(UTC)),
+            PairListRow(name="Empty", rules=nothing),
+            PairListRow(name="Bad", rules={**nothing, "window": 1}),
+        ]
+    )
+    session.commit()
+    assert days_due(session) == []
