@@ -22,6 +22,8 @@ PAGES: Final = (
     "toasts",
     "overview",
     "markets",
+    "instruments",
+    "lists",
     "trade",
     "strategies",
     "research",

@@ -35,11 +35,12 @@ class RailEntry:
     icon: str
     part: str
     is_after_line: bool = False
+    also: tuple[str, ...] = ()
 
 
 RAIL: Final = (
     RailEntry("Overview", "overview.page", "overview", "/"),
-    RailEntry("Markets", "markets.page", "markets", "/markets"),
+    RailEntry("Markets", "markets.page", "markets", "/markets", also=("/instruments", "/lists")),
     RailEntry("Trade", "trade.page", "trade", "/trade"),
     RailEntry("Strategies", "strategies.page", "strategies", "/strategies"),
     RailEntry("Research", "research.page", "research", "/research"),
@@ -80,7 +81,9 @@ def zone() -> str:
 
 
 def _is_here(entry: RailEntry) -> bool:
-    return request.path == "/" if entry.part == "/" else request.path.startswith(entry.part)
+    if entry.part == "/":
+        return request.path == "/"
+    return request.path.startswith((entry.part, *entry.also))
 
 
 @dataclass(frozen=True, slots=True)
