@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from engine.universe import known_until
 from engine.work import CLOCK
 from shared import queueing
 from shared.db import daily
@@ -62,7 +61,7 @@ def _known(session: Session, row: PairListRow) -> date | None:
         return None  # its page says so
     if not chosen:
         return None
-    last = known_until(chosen)
+    last = daily.known_until(chosen)
     return last if last > min(one.first_opened_at for one in chosen).date() else None
 
 

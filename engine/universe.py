@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, date, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -77,7 +77,7 @@ def run(request: PairListRequest, work: Work) -> dict[str, Any]:
 def _range(request: PairListRequest, chosen: Sequence[daily.Chosen]) -> tuple[date, date]:
     """From the day after the first bars to the day that the newest bars are known for."""
     first = min(one.first_opened_at for one in chosen).astimezone(UTC).date() + timedelta(days=1)
-    newest = known_until(chosen)
+    newest = daily.known_until(chosen)
     asked_first = _day("first_day", request.first_day) or first
     asked_last = _day("last_day", request.last_day) or newest
     first, last = max(first, asked_first), min(newest, asked_last)
@@ -87,19 +87,6 @@ def _range(request: PairListRequest, chosen: Sequence[daily.Chosen]) -> tuple[da
             f"there are bars for {first} to {newest}"
         )
     return first, last
-
-
-def known_until(chosen: Iterable[daily.Chosen]) -> date:
-    """The newest day of which everything before it has closed."""
-    newest = max(one.last_closed_at for one in chosen).astimezone(UTC)
-    midnight = datetime(newest.year, newest.month, newest.day, tzinfo=UTC)
-    # Exchanges close before midnight: with the last close of a day known, the next day may be decided.
-    return newest.date() if newest == midnight else _after_close(newest, chosen)
-
-
-def _after_close(newest: datetime, chosen: Iterable[daily.Chosen]) -> date:
-    closes_daily = all(one.interval == daily.DAY and one.calendar != "24/7" for one in chosen)
-    return newest.date() + timedelta(days=1) if closes_daily else newest.date()
 
 
 def _day(name: str, text: str) -> date | None:

@@ -223,8 +223,11 @@ def add_pair() -> AnyResponse | tuple[str, int]:
 @bp.get("/pairs/<int:list_id>")
 @auth.viewer
 def pair(list_id: int) -> str:
-    """Its rules, who is in on the newest recorded day and why, and membership as a picture."""
-    row = _pair(list_id)
+    """Its rules, who is in on the newest recorded day, and membership as a picture.
+
+    A deleted one can still be seen: runs lead here.
+    """
+    row = _pair(list_id, deleted_too=True)
     query = sa.select(PairListRecordRow).where(PairListRecordRow.list_id == row.id)
     newest = db.session.scalars(query.order_by(PairListRecordRow.day.desc()).limit(1)).first()
     members: list[Any] = []
@@ -258,7 +261,7 @@ def edit_pair(list_id: int) -> str:
 @bp.post("/pairs/<int:list_id>")
 @auth.trader
 def save_pair(list_id: int) -> AnyResponse | tuple[str, int]:
-    return _save(_pair(list_id))
+    return _save(list_id)
 
 
 @bp.post("/pairs/<int:list_id>/delete")
@@ -293,15 +296,12 @@ def record_pair(list_id: int) -> AnyResponse:
 @bp.post("/pairs/preview")
 @auth.trader
 def preview() -> Response:
-    """Who would be in today by the rules of the form, and why the others are not."""
+    """Who is in on the newest day that may be recorded, by the rules of the form, and why the others are not."""
     rules, problems = _rules(request.form)
     if rules is None:
         return partial(render_template("lists/_preview.html", problems=problems, verdicts=[]))
-    day = datetime.now(UTC).date() + DAY
     chosen = daily.considered(db.session, rules)
-    if chosen:
-        newest = max(one.last_closed_at for one in chosen).date() + DAY
-        day = min(day, newest)
+    day = daily.known_until(chosen) if chosen else datetime.now(UTC).date()
     found = daily.candidates(db.session, chosen, day - daily.days_needed(rules), day)
     verdicts: list[Verdict] = evaluate(rules, found, day)
     return partial(
@@ -313,7 +313,7 @@ def preview() -> Response:
 @auth.viewer
 def membership_json(list_id: int) -> Any:
     """Days as a member, by instrument and column; `?from=` and `?to=` are days, both included."""
-    row = _pair(list_id)
+    row = _pair(list_id, deleted_too=True)
     recorded = list(
         db.session.scalars(
             sa.select(PairListRecordRow.day)
@@ -354,7 +354,7 @@ def membership_json(list_id: int) -> Any:
 @auth.viewer
 def membership_table(list_id: int) -> Response:
     """The same in numbers: days as a member, and the first and last of them."""
-    row = _pair(list_id)
+    row = _pair(list_id, deleted_too=True)
     rows = db.session.execute(
         sa.select(
             InstrumentRow,
@@ -371,9 +371,9 @@ def membership_table(list_id: int) -> Response:
     return partial(render_template("lists/_membership_table.html", rows=rows))
 
 
-def _pair(list_id: int) -> PairListRow:
+def _pair(list_id: int, *, deleted_too: bool = False) -> PairListRow:
     row = db.session.get(PairListRow, list_id)
-    if row is None or row.deleted_at is not None:
+    if row is None or (row.deleted_at is not None and not deleted_too):
         abort(404)
     return row
 
@@ -381,13 +381,14 @@ def _pair(list_id: int) -> PairListRow:
 # From a form to rules and back ---------------------------------------------------------------
 
 
-def _save(row: PairListRow | None) -> AnyResponse | tuple[str, int]:
+def _save(list_id: int | None) -> AnyResponse | tuple[str, int]:
+    row = _pair(list_id) if list_id is not None else None
     rules, problems = _rules(request.form)
     name = request.form.get("name", "").strip()
     if not 0 < len(name) <= LONGEST_NAME:
         problems["name"] = f"Give it a name of at most {LONGEST_NAME} characters."
     if rules is None or problems:
-        return _form(row, dict(request.form), problems), 400
+        return _form(row, _typed(request.form), problems), 400
     is_daily = bool(request.form.get("is_daily"))
     try:
         if row is None:
@@ -403,7 +404,8 @@ def _save(row: PairListRow | None) -> AnyResponse | tuple[str, int]:
     except IntegrityError:
         db.session.rollback()
         problems["name"] = f"There is a pair list {name} already: choose another name."
-        return _form(None, dict(request.form), problems), 400
+        known = _pair(list_id) if list_id is not None else None
+        return _form(known, _typed(request.form), problems), 400
     flash(f"Pair list {name} saved. Record it for the days that a run needs.")
     return redirect(url_for("lists.pair", list_id=row.id), code=303)
 
@@ -463,6 +465,12 @@ def _rules(form: Mapping[str, str]) -> tuple[Rules | None, dict[str, str]]:
         return Rules.from_json(given), {}
     except BadRules as bad:
         return None, {bad.field: bad.text}
+
+
+def _typed(form: Mapping[str, str]) -> dict[str, str]:
+    """A form as it was sent, with all that was chosen by hand."""
+    chosen = {name: ",".join(map(str, _ids(form, name))) for name in ("include", "exclude")}
+    return {**dict(form), **chosen}
 
 
 def _ids(form: Mapping[str, str], name: str) -> tuple[int, ...]:

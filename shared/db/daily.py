@@ -84,6 +84,15 @@ def _best(found: list[Chosen]) -> Chosen:
     return min(fresh, key=lambda one: (one.first_opened_at.date(), -one.interval, one.series_id))
 
 
+def known_until(chosen: Iterable[Chosen]) -> date:
+    """The newest day of which everything before it has closed: the newest that may be decided."""
+    every = list(chosen)
+    newest = max(one.last_closed_at for one in every).astimezone(UTC)
+    # Exchanges close before midnight: with the last close of a day known, the next day may be decided.
+    is_over = all(one.interval == DAY and one.calendar != "24/7" for one in every)
+    return newest.date() + timedelta(days=int(is_over and newest != _midnight(newest.date())))
+
+
 def candidates(
     session: AnySession, chosen: Iterable[Chosen], first: date, last: date
 ) -> list[Candidate]:
