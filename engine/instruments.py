@@ -11,10 +11,9 @@ import sqlalchemy as sa
 from engine.desk import Answer, Denied
 from shared.db.market import InstrumentRow, SeriesRow
 from shared.db.trading import EventRow
-from shared.domain.instruments import DAYS_PER_YEAR
+from shared.domain.instruments import ASSET_CLASSES, DAYS_PER_YEAR
 from shared.messages import EditInstrument
 
-ASSET_CLASSES: Final = ("crypto", "stock", "etf", "fx", "index", "future", "other")
 LONGEST_NAME: Final = 80
 MOST: Final = Decimal(10) ** 12
 DAY: Final = 86_400
@@ -45,7 +44,7 @@ def edit(connection: sa.Connection, asked: EditInstrument, actor: str) -> Answer
         raise Denied(
             f"{row.symbol} was changed by somebody else meanwhile: load the page again", "version"
         )
-    values = _checked(asked)
+    values = _checked(asked, row)
     _keeps_its_sessions(connection, row, values["calendar"])
     changes = {name: value for name, value in values.items() if getattr(row, name) != value}
     link = f"/instruments/{row.id}"
@@ -78,13 +77,13 @@ def _change(name: str, before: Any, after: Any) -> str:
     return f"{_FIELDS[name]} {shown[0]} to {shown[1]}"
 
 
-def _checked(asked: EditInstrument) -> dict[str, Any]:
+def _checked(asked: EditInstrument, row: Any) -> dict[str, Any]:
     name = asked.name.strip()
     if len(name) > LONGEST_NAME:
         raise Denied(f"name: give at most {LONGEST_NAME} characters, not {len(name)}", "name")
     for field, known in (("asset_class", ASSET_CLASSES), ("calendar", tuple(DAYS_PER_YEAR))):
         value = getattr(asked, field)
-        if value not in known:
+        if value not in (*known, getattr(row, field)):
             raise Denied(f"{field}: {value!r} is not one of {', '.join(known)}", field)
     values: dict[str, Any] = {
         "name": name,

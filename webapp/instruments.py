@@ -10,9 +10,16 @@ import sqlalchemy as sa
 from flask import Blueprint, abort, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from shared.db.lists import WatchListItemRow, WatchListRow
+from shared.db.console import CommandRow
+from shared.db.lists import (
+    PairListDayRow,
+    PairListRecordRow,
+    PairListRow,
+    WatchListItemRow,
+    WatchListRow,
+)
 from shared.db.market import InstrumentRow, SeriesRow
-from shared.domain.instruments import DAYS_PER_YEAR
+from shared.domain.instruments import ASSET_CLASSES, DAYS_PER_YEAR
 from shared.messages import EditInstrument
 from webapp import auth, commands, series, watching
 from webapp.db import db
@@ -21,7 +28,6 @@ from webapp.formats import decimal
 bp = Blueprint("instruments", __name__, url_prefix="/instruments")
 
 SIZE: Final = 50
-CLASSES: Final = ("crypto", "stock", "etf", "fx", "index", "future", "other")
 AMOUNTS: Final = ("tick_size", "lot_size", "min_quantity", "min_value")
 FEES: Final = ("maker_fee", "taker_fee")
 """Entered in per cent, asked for as fractions."""
@@ -88,7 +94,7 @@ def _url(**changes: str | None) -> str:
 @auth.viewer
 def detail(instrument_id: int) -> str:
     instrument = _instrument(instrument_id)
-    return _shown(instrument, _entered_of(instrument), {}, "")
+    return _shown(instrument, _entered_of(instrument), {}, "", instrument.version)
 
 
 @bp.post("/<int:instrument_id>")
@@ -98,11 +104,12 @@ def save(instrument_id: int) -> AnyResponse | tuple[str, int]:
     instrument = _instrument(instrument_id)
     entered = {name: request.form.get(name, "").strip() for name in (*WORDS, *AMOUNTS, *FEES)}
     version = request.form.get("version", "")
+    known = int(version) if version.isdecimal() and len(version) < 15 else -1
     given = {name: _fraction(entered[name]) if name in FEES else entered[name] for name in entered}
     row = commands.ask_and_wait(
         EditInstrument(
             instrument_id=instrument.id,
-            version=int(version) if version.isdecimal() and len(version) < 15 else -1,
+            version=known,
             **given,
         )
     )
@@ -111,8 +118,8 @@ def save(instrument_id: int) -> AnyResponse | tuple[str, int]:
         text = commands.text_of(row)
         if field in entered:
             problems = {field: text.partition(": ")[2] or text}
-            return _shown(instrument, entered, problems, ""), 409
-        return _shown(instrument, entered, {}, text), 409
+            return _shown(instrument, entered, problems, "", known), 409
+        return _shown(instrument, entered, {}, text, known), 409
     return commands.answer(row, url_for(".detail", instrument_id=instrument.id))
 
 
@@ -143,30 +150,72 @@ def _instrument(instrument_id: int) -> InstrumentRow:
 
 
 def _shown(
-    instrument: InstrumentRow, entered: Mapping[str, str], problems: Mapping[str, str], answer: str
+    instrument: InstrumentRow,
+    entered: Mapping[str, str],
+    problems: Mapping[str, str],
+    answer: str,
+    version: int,
 ) -> str:
+    """`version` is of the instrument that `entered` began from: an edit of it is checked against that."""
     stored = series.stored_series(SeriesRow.instrument_id == instrument.id)
+    watched, others = _watch_lists(instrument.id)
     return render_template(
         "instruments/detail.html",
         instrument=instrument,
         entered=entered,
         problems=problems,
         answer=answer,
+        version=version,
         stored=stored,
-        classes=sorted({*CLASSES, instrument.asset_class}),
+        classes=list(dict.fromkeys((*ASSET_CLASSES, instrument.asset_class))),
         calendars=list(DAYS_PER_YEAR),
         has_daily=any(one.row.interval >= 86_400 and one.row.bars for one in stored),
-        watched=_watched(instrument.id),
+        watched=watched,
+        others=others,
+        pairs=_pair_lists(instrument.id),
+        edits=_edits(instrument.id),
     )
 
 
-def _watched(instrument_id: int) -> list[Any]:
-    query = (
-        sa.select(WatchListRow)
-        .join(WatchListItemRow, WatchListItemRow.list_id == WatchListRow.id)
+def _watch_lists(instrument_id: int) -> tuple[list[WatchListRow], list[WatchListRow]]:
+    """The user's and everyone's: those it is on, and those it is not on."""
+    item = sa.and_(
+        WatchListItemRow.list_id == WatchListRow.id,
+        WatchListItemRow.instrument_id == instrument_id,
+    )
+    query = sa.select(WatchListRow, WatchListItemRow.list_id).outerjoin(WatchListItemRow, item)
+    seen = query.where(WatchListRow.owner.in_(watching.owners())).order_by(WatchListRow.name)
+    rows = db.session.execute(seen).all()
+    return [row for row, on in rows if on], [row for row, on in rows if not on]
+
+
+def _pair_lists(instrument_id: int) -> list[Any]:
+    """(list, the newest day on record, rank on it or None) of every pair list that ever had it in."""
+    newest = (
+        sa.select(sa.func.max(PairListRecordRow.day))
+        .where(PairListRecordRow.list_id == PairListRow.id)
+        .scalar_subquery()
+    )
+    rank = (
+        sa.select(PairListDayRow.rank)
         .where(
-            WatchListItemRow.instrument_id == instrument_id,
-            WatchListRow.owner.in_(watching.owners()),
+            PairListDayRow.list_id == PairListRow.id,
+            PairListDayRow.day == newest,
+            PairListDayRow.instrument_id == instrument_id,
         )
+        .scalar_subquery()
     )
-    return list(db.session.scalars(query.order_by(WatchListRow.name)))
+    ever = sa.exists().where(
+        PairListDayRow.list_id == PairListRow.id, PairListDayRow.instrument_id == instrument_id
+    )
+    query = sa.select(PairListRow, newest, rank).where(PairListRow.deleted_at.is_(None), ever)
+    return list(db.session.execute(query.order_by(PairListRow.name)))
+
+
+def _edits(instrument_id: int) -> list[CommandRow]:
+    """What was asked to be changed of it, newest first."""
+    query = sa.select(CommandRow).where(
+        CommandRow.kind == EditInstrument.__name__,
+        CommandRow.arguments["instrument_id"].as_integer() == instrument_id,
+    )
+    return list(db.session.scalars(query.order_by(CommandRow.created_at.desc()).limit(10)))

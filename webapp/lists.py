@@ -21,33 +21,17 @@ from shared.db.lists import (
     WatchListRow,
 )
 from shared.db.market import InstrumentRow
-from shared.domain.universe import SORTS, BadRules, Rules, Verdict, evaluate
+from shared.domain.market import interval_text
+from shared.domain.universe import SORTS, BadRules, Rules, evaluate
 from shared.jobs import PairListRequest
-from webapp import auth, charts, heat, live, watching, workers
+from webapp import auth, charts, heat, live, pair_rules, watching, workers
 from webapp.db import db
-from webapp.formats import decimal
-from webapp.partials import partial
+from webapp.partials import is_current, partial, stamp, unchanged
 
 bp = Blueprint("lists", __name__, url_prefix="/lists")
 
 LONGEST_NAME: Final = 60
 DAY: Final = timedelta(days=1)
-
-WORDS: Final = ("venue", "quote_asset", "asset_class", "sort")
-NUMBERS: Final = ("min_value", "min_price", "max_price")
-FRACTIONS: Final = ("max_spread", "min_volatility", "max_volatility")
-"""Entered in per cent."""
-
-WHOLE: Final = ("window", "min_age", "top")
-SORT_NAMES: Final = {
-    "value": "traded value",
-    "volume": "volume",
-    "volatility": "volatility",
-    "spread": "estimated spread",
-    "price": "price",
-    "age": "days of history",
-    "change": "change over the window",
-}
 
 
 @bp.get("/")
@@ -84,7 +68,9 @@ def page() -> str:
         .where(PairListRow.deleted_at.is_(None))
         .order_by(PairListRow.name)
     ).all()
-    return render_template("lists/page.html", watches=watches, pairs=pairs, rules_text=rules_text)
+    return render_template(
+        "lists/page.html", watches=watches, pairs=pairs, in_words=pair_rules.in_words
+    )
 
 
 # Watch lists ------------------------------------------------------------------------------
@@ -113,6 +99,25 @@ def add_watch() -> AnyResponse:
 def watch(list_id: int) -> str:
     """Its instruments with their newest prices; `?q=` finds what may be added."""
     row = _watch(list_id)
+    now = _watched(row)
+    text = request.args.get("q", "").strip()[:80]
+    known = {one["instrument"].id for one in now["rows"]}
+    found = _found(text, known) if text else []
+    return render_template("lists/watch.html", q=text, found=found, **now)
+
+
+@bp.get("/watch/<int:list_id>/rows")
+@auth.viewer
+def watch_part(list_id: int) -> Response:
+    """Its rows, current while the page is open."""
+    now = _watched(_watch(list_id))
+    if is_current(now["version"]):
+        return unchanged()
+    return partial(render_template("lists/_watch_rows.html", **now))
+
+
+def _watched(row: WatchListRow) -> dict[str, Any]:
+    """The list with each instrument's newest price and how it came there. `version` changes with them."""
     instruments = list(
         db.session.scalars(
             sa.select(InstrumentRow)
@@ -121,32 +126,26 @@ def watch(list_id: int) -> str:
             .order_by(InstrumentRow.symbol, InstrumentRow.id)
         )
     )
-    text = request.args.get("q", "").strip()[:80]
-    return render_template(
-        "lists/watch.html",
-        list=row,
-        rows=_priced(instruments),
-        q=text,
-        found=_found(text, {one.id for one in instruments}) if text else [],
-    )
-
-
-def _priced(instruments: list[InstrumentRow]) -> list[dict[str, Any]]:
-    """Each with its newest price and how it came there."""
     quotes = live.quotes(instruments)
-    rows = []
-    for instrument in instruments:
-        finest = charts.finest_series(instrument.id)
-        shown = charts.candles(finest, finest.interval, limit=60) if finest else []
-        closes = [float(candle.close) for candle in shown]
-        quote = quotes.get(instrument.id)
-        price = quote.mark if quote and quote.mark is not None else closes[-1] if closes else None
-        change = price / closes[0] - 1 if price is not None and len(closes) > 1 else None
-        rows.append(
-            {"instrument": instrument, "price": price, "change": change, "closes": closes,
-             "at": finest.last_closed_at if finest else None, "is_live": quote is not None}
-        )  # fmt: skip
-    return rows
+    rows = [_priced(one, quotes.get(one.id)) for one in instruments]
+    seen = [(one["instrument"].id, one["price"], one["at"]) for one in rows]
+    return {"list": row, "rows": rows, "version": stamp(seen)}
+
+
+def _priced(instrument: InstrumentRow, quote: live.Quote | None) -> dict[str, Any]:
+    finest = charts.finest_series(instrument.id)
+    shown = charts.candles(finest, finest.interval, limit=60) if finest else []
+    closes = [float(candle.close) for candle in shown]
+    price = quote.mark if quote and quote.mark is not None else closes[-1] if closes else None
+    return {
+        "instrument": instrument,
+        "price": price,
+        "change": price / closes[0] - 1 if price is not None and len(closes) > 1 else None,
+        "closes": closes,
+        "interval": interval_text(finest.interval) if finest else "",
+        "at": quote.received_at if quote else finest.last_closed_at if finest else None,
+        "is_live": quote is not None,
+    }
 
 
 def _found(text: str, known: set[int]) -> list[InstrumentRow]:
@@ -162,30 +161,51 @@ def _found(text: str, known: set[int]) -> list[InstrumentRow]:
 @auth.trader
 def change_watch(list_id: int) -> AnyResponse:
     """Add or take out one instrument; twice is once."""
-    row = _watch(list_id)
-    number = request.form.get("instrument_id", "")
-    instrument = (
-        db.session.get(InstrumentRow, int(number))
-        if number.isdecimal() and len(number) < 15
-        else None
-    )
-    if instrument is None:
-        abort(400, "instrument_id: there is no such instrument")
+    row, instrument = _watch(list_id), _asked_instrument()
     if request.form.get("remove"):
-        db.session.execute(
-            sa.delete(WatchListItemRow).where(
-                WatchListItemRow.list_id == row.id,
-                WatchListItemRow.instrument_id == instrument.id,
-            )
-        )
+        _take_out(row, instrument)
     else:
-        db.session.execute(
-            insert(WatchListItemRow)
-            .values(list_id=row.id, instrument_id=instrument.id)
-            .on_conflict_do_nothing()
-        )
+        _put_on(row, instrument)
     db.session.commit()
     return redirect(url_for("lists.watch", list_id=row.id), code=303)
+
+
+@bp.post("/watch/items")
+@auth.trader
+def put_on() -> AnyResponse:
+    """One instrument on the list that its own page chose; back to that page."""
+    number = request.form.get("list_id", "")
+    row = _watch(int(number) if number.isdecimal() and len(number) < 15 else 0)
+    instrument = _asked_instrument()
+    _put_on(row, instrument)
+    db.session.commit()
+    flash(f"{instrument.symbol} is on {row.name} now.")
+    return redirect(url_for("instruments.detail", instrument_id=instrument.id), code=303)
+
+
+def _asked_instrument() -> InstrumentRow:
+    number = request.form.get("instrument_id", "")
+    is_id = number.isdecimal() and len(number) < 15
+    found = db.session.get(InstrumentRow, int(number)) if is_id else None
+    if found is None:
+        abort(400, "instrument_id: there is no such instrument")
+    return found
+
+
+def _put_on(row: WatchListRow, instrument: InstrumentRow) -> None:
+    db.session.execute(
+        insert(WatchListItemRow)
+        .values(list_id=row.id, instrument_id=instrument.id)
+        .on_conflict_do_nothing()
+    )
+
+
+def _take_out(row: WatchListRow, instrument: InstrumentRow) -> None:
+    db.session.execute(
+        sa.delete(WatchListItemRow).where(
+            WatchListItemRow.list_id == row.id, WatchListItemRow.instrument_id == instrument.id
+        )
+    )
 
 
 @bp.post("/watch/<int:list_id>/delete")
@@ -211,7 +231,7 @@ def _watch(list_id: int) -> WatchListRow:
 @bp.get("/pairs/new")
 @auth.trader
 def new_pair() -> str:
-    return _form(None, _entered(Rules()), {})
+    return _form(None, pair_rules.entered_of(Rules()), {})
 
 
 @bp.post("/pairs")
@@ -230,32 +250,73 @@ def pair(list_id: int) -> str:
     row = _pair(list_id, deleted_too=True)
     query = sa.select(PairListRecordRow).where(PairListRecordRow.list_id == row.id)
     newest = db.session.scalars(query.order_by(PairListRecordRow.day.desc()).limit(1)).first()
-    members: list[Any] = []
-    if newest is not None:
-        members[:] = db.session.execute(
-            sa.select(PairListDayRow, InstrumentRow)
-            .join(InstrumentRow, InstrumentRow.id == PairListDayRow.instrument_id)
-            .where(PairListDayRow.list_id == row.id, PairListDayRow.day == newest.day)
-            .order_by(PairListDayRow.rank)
-        ).all()
     return render_template(
         "lists/pair.html",
         list=row,
-        rules=Rules.from_json(row.rules),
-        rules_text=rules_text,
-        sort_names=SORT_NAMES,
+        words=pair_rules.in_words(row.rules),
+        sort=str(row.rules.get("sort", "value")),
+        measures=pair_rules.MEASURES,
+        measure_text=pair_rules.measure_text,
         newest=newest,
-        members=members,
-        days=db.session.scalar(sa.select(sa.func.count()).select_from(query.subquery())),
-        jobs=[j for j in workers.unfinished("pair_list") if j.arguments.get("list_id") == row.id],
+        members=_members(row.id, newest.day) if newest is not None else [],
+        recorded=_recorded(row),
+        **_under_way(row),
     )
+
+
+def _members(list_id: int, day: date) -> list[Any]:
+    """(how it was recorded, instrument) by rank."""
+    query = (
+        sa.select(PairListDayRow, InstrumentRow)
+        .join(InstrumentRow, InstrumentRow.id == PairListDayRow.instrument_id)
+        .where(PairListDayRow.list_id == list_id, PairListDayRow.day == day)
+    )
+    return list(db.session.execute(query.order_by(PairListDayRow.rank)))
+
+
+def _recorded(row: PairListRow) -> Any:
+    """What days are on record: how many, since when, with how many members, and by earlier rules."""
+    record = PairListRecordRow
+    return db.session.execute(
+        sa.select(
+            sa.func.count().label("days"),
+            sa.func.min(record.day).label("first"),
+            sa.func.max(record.day).label("last"),
+            sa.func.avg(record.members).label("mean"),
+            sa.func.count().filter(record.version != row.version).label("earlier"),
+        ).where(record.list_id == row.id)
+    ).one()
+
+
+def _under_way(row: PairListRow) -> dict[str, Any]:
+    jobs = [j for j in workers.unfinished("pair_list") if j.arguments.get("list_id") == row.id]
+    seen = [(j.id, j.state, j.progress, j.progress_text) for j in jobs]
+    return {"jobs": jobs, "jobs_version": stamp(seen)}
+
+
+@bp.get("/pairs/<int:list_id>/under-way")
+@auth.viewer
+def under_way_part(list_id: int) -> Response:
+    """Recording that is under way; the page is loaded again when it ends."""
+    row = _pair(list_id, deleted_too=True)
+    now = _under_way(row)
+    if is_current(now["jobs_version"]):
+        return unchanged()
+    response = partial(render_template("lists/_under_way.html", list=row, **now))
+    if not now["jobs"]:
+        response.headers["HX-Refresh"] = "true"
+    return response
 
 
 @bp.get("/pairs/<int:list_id>/edit")
 @auth.trader
 def edit_pair(list_id: int) -> str:
     row = _pair(list_id)
-    return _form(row, {"name": row.name, **_entered(Rules.from_json(row.rules))}, {})
+    try:
+        rules, problems = Rules.from_json(row.rules), {}
+    except BadRules as bad:
+        rules, problems = Rules(), {bad.field: bad.text}
+    return _form(row, {"name": row.name, **pair_rules.entered_of(rules)}, problems)
 
 
 @bp.post("/pairs/<int:list_id>")
@@ -297,15 +358,22 @@ def record_pair(list_id: int) -> AnyResponse:
 @auth.trader
 def preview() -> Response:
     """Who is in on the newest day that may be recorded, by the rules of the form, and why the others are not."""
-    rules, problems = _rules(request.form)
+    rules, problems = pair_rules.read(request.form)
     if rules is None:
         return partial(render_template("lists/_preview.html", problems=problems, verdicts=[]))
     chosen = daily.considered(db.session, rules)
     day = daily.known_until(chosen) if chosen else datetime.now(UTC).date()
     found = daily.candidates(db.session, chosen, day - daily.days_needed(rules), day)
-    verdicts: list[Verdict] = evaluate(rules, found, day)
+    verdicts = evaluate(rules, found, day)
     return partial(
-        render_template("lists/_preview.html", problems={}, verdicts=verdicts, day=day, rules=rules)
+        render_template(
+            "lists/_preview.html",
+            problems={},
+            verdicts=verdicts,
+            day=day,
+            columns=pair_rules.columns(rules),
+            stopped=pair_rules.stopped_by(rules, verdicts),
+        )
     )
 
 
@@ -378,17 +446,17 @@ def _pair(list_id: int, *, deleted_too: bool = False) -> PairListRow:
     return row
 
 
-# From a form to rules and back ---------------------------------------------------------------
+# Saving ----------------------------------------------------------------------------------
 
 
 def _save(list_id: int | None) -> AnyResponse | tuple[str, int]:
     row = _pair(list_id) if list_id is not None else None
-    rules, problems = _rules(request.form)
+    rules, problems = pair_rules.read(request.form)
     name = request.form.get("name", "").strip()
     if not 0 < len(name) <= LONGEST_NAME:
         problems["name"] = f"Give it a name of at most {LONGEST_NAME} characters."
     if rules is None or problems:
-        return _form(row, _typed(request.form), problems), 400
+        return _form(row, _typed(), problems), 400
     is_daily = bool(request.form.get("is_daily"))
     try:
         if row is None:
@@ -405,99 +473,33 @@ def _save(list_id: int | None) -> AnyResponse | tuple[str, int]:
         db.session.rollback()
         problems["name"] = f"There is a pair list {name} already: choose another name."
         known = _pair(list_id) if list_id is not None else None
-        return _form(known, _typed(request.form), problems), 400
+        return _form(known, _typed(), problems), 400
     flash(f"Pair list {name} saved. Record it for the days that a run needs.")
     return redirect(url_for("lists.pair", list_id=row.id), code=303)
 
 
+def _typed() -> dict[str, str]:
+    """The form as it was sent."""
+    names = ("name", "is_daily")
+    return {**pair_rules.typed(request.form), **{n: request.form.get(n, "").strip() for n in names}}
+
+
 def _form(row: PairListRow | None, entered: Mapping[str, str], problems: Mapping[str, str]) -> str:
-    every = sa.select(InstrumentRow).order_by(InstrumentRow.symbol, InstrumentRow.id)
-    instruments = list(db.session.scalars(every))
+    is_daily = row.is_daily if row is not None else True
     return render_template(
         "lists/edit.html",
         list=row,
-        entered=entered,
+        entered={"is_daily": "yes" if is_daily else "", **entered},
         problems=problems,
-        sorts=[(key, SORT_NAMES[key]) for key in SORTS],
-        venues=sorted({one.venue for one in instruments}),
-        quotes=sorted({one.quote_asset for one in instruments}),
-        classes=sorted({one.asset_class for one in instruments}),
-        instruments=instruments,
-        is_daily=row.is_daily if row is not None else True,
+        sorts=[(key, pair_rules.MEASURES[key]) for key in SORTS],
+        venues=_distinct(InstrumentRow.venue),
+        quotes=_distinct(InstrumentRow.quote_asset),
+        classes=_distinct(InstrumentRow.asset_class),
     )
 
 
-def _entered(rules: Rules) -> dict[str, str]:
-    shown = {name: str(getattr(rules, name)) for name in WORDS}
-    for name in (*NUMBERS, *FRACTIONS, *WHOLE):
-        value = getattr(rules, name)
-        scaled = None if value is None else value * 100 if name in FRACTIONS else value
-        shown[name] = "" if scaled is None else f"{decimal(scaled) or 0:f}"
-    shown["descending"] = "yes" if rules.descending else ""
-    for name in ("include", "exclude"):
-        shown[name] = ",".join(map(str, getattr(rules, name)))
-    return shown
-
-
-def _rules(form: Mapping[str, str]) -> tuple[Rules | None, dict[str, str]]:
-    """The rules of a form; None and what is wrong beside each field."""
-    problems: dict[str, str] = {}
-    given: dict[str, Any] = {name: form.get(name, "").strip() for name in WORDS}
-    given["sort"] = given["sort"] or "value"
-    for name in (*NUMBERS, *FRACTIONS, *WHOLE):
-        text = form.get(name, "").strip().replace(",", ".")
-        number = decimal(text)
-        if text and number is None:
-            problems[name] = f"{text[:40]} is not a number"
-        elif number is not None and name in WHOLE and number != int(number):
-            problems[name] = f"{text[:40]} is not a whole number"
-        elif number is not None:
-            scaled = number / 100 if name in FRACTIONS else number
-            given[name] = int(scaled) if name in WHOLE else float(scaled)
-        elif name == "top":
-            given[name] = None
-    given["descending"] = bool(form.get("descending"))
-    for name in ("include", "exclude"):
-        given[name] = _ids(form, name)
-    if problems:
-        return None, problems
-    try:
-        return Rules.from_json(given), {}
-    except BadRules as bad:
-        return None, {bad.field: bad.text}
-
-
-def _typed(form: Mapping[str, str]) -> dict[str, str]:
-    """A form as it was sent, with all that was chosen by hand."""
-    chosen = {name: ",".join(map(str, _ids(form, name))) for name in ("include", "exclude")}
-    return {**dict(form), **chosen}
-
-
-def _ids(form: Mapping[str, str], name: str) -> tuple[int, ...]:
-    getlist = getattr(form, "getlist", None)
-    texts = getlist(name) if getlist else [form.get(name, "")]
-    parts = [part for text in texts for part in text.split(",")]
-    return tuple(sorted({int(part) for part in parts if part.isdecimal() and len(part) < 15}))
-
-
-def rules_text(rules: Rules | Mapping[str, Any]) -> str:
-    """What a pair list wants, in a line."""
-    r = rules if isinstance(rules, Rules) else Rules.from_json(rules)
-    parts = [word for word in (r.venue, r.asset_class, r.quote_asset) if word]
-    for value, text in (
-        (r.min_value, "traded value from {:,.0f} a day"),
-        (r.max_spread and r.max_spread * 100, "spread up to {:g} %"),
-        (r.min_price, "price from {:g}"),
-        (r.max_price, "price up to {:g}"),
-        (r.min_age, "at least {} days old"),
-        (r.min_volatility and r.min_volatility * 100, "volatility from {:g} %"),
-        (r.max_volatility and r.max_volatility * 100, "volatility up to {:g} %"),
-    ):
-        if value is not None:
-            parts.append(text.format(value))
-    order = "highest" if r.descending else "lowest"
-    parts.append(f"the {r.top} with the {order} {SORT_NAMES[r.sort]}" if r.top else "all that pass")
-    return ", ".join(parts)
+def _distinct(column: Any) -> list[str]:
+    return list(db.session.scalars(sa.select(column).distinct().order_by(column)))
 
 
 def _name() -> str:

@@ -15,6 +15,7 @@ from shared.domain.instruments import DAYS_PER_YEAR
 from shared.domain.universe import Candidate, Day, History, Rules
 
 DAY: Final = 86_400
+ONE_DAY: Final = timedelta(days=1)
 AnySession = Session | scoped_session[Any]
 
 # A bar belongs to the UTC day it closes in, or at the end of: so a day's bars have all closed when it is over.
@@ -96,13 +97,16 @@ def known_until(chosen: Iterable[Chosen]) -> date:
 def candidates(
     session: AnySession, chosen: Iterable[Chosen], first: date, last: date
 ) -> list[Candidate]:
-    """What the rules read: the days of each chosen series from `first` until `last` begins."""
+    """What the rules read: the days of each chosen series from `first` until `last` begins.
+
+    Of a series that ended before, its last ones: the rules then say since when there is nothing.
+    """
     return [
         Candidate(
             one.instrument_id,
             one.symbol,
             History.of(
-                daily(session, one, first, last),
+                daily(session, one, min(first, one.last_closed_at.date() - ONE_DAY), last),
                 DAYS_PER_YEAR[one.calendar],
                 one.first_opened_at.date(),
             ),

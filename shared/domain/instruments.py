@@ -8,6 +8,8 @@ from typing import Final, Literal
 
 Calendar = Literal["24/7", "24/5", "XNYS"]
 
+ASSET_CLASSES: Final = ("crypto", "stock", "etf", "fx", "index", "future", "other")
+
 # Trading days a year, for annualising: crypto never closes, currencies rest at the week-end,
 # a US exchange has 252 sessions in an average year.
 DAYS_PER_YEAR: Final[dict[str, int]] = {"24/7": 365, "24/5": 260, "XNYS": 252}

@@ -302,6 +302,8 @@ def _filters(rules: Rules, candidate: Candidate, found: Measures, day: date) -> 
     if candidate.instrument_id in rules.exclude:
         return [Filter("excluded", passed=False, value=None, limit=None, text="out by hand")]
     answers = [_fresh(found, day)]
+    if not answers[0].passed:
+        return answers  # what it was worth then tells nothing
     for name, words, limit, is_least in (
         ("value", "traded value a day", rules.min_value, True),
         ("spread", "estimated spread", rules.max_spread, False),

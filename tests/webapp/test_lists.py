@@ -2,7 +2,6 @@
 
 import pytest
 import sqlalchemy as sa
-from werkzeug.datastructures import MultiDict
 
 from shared.db.lists import PairListRow, WatchListItemRow, WatchListRow
 from shared.db.market import InstrumentRow
@@ -104,8 +103,7 @@ def test_the_preview_says_who_passes_and_why_the_others_do_not(trader, rows, sto
     ).text
     assert "price" in said
     assert ">out<" in said
-    acme = instrument(rows, "ACME")
-    by_hand = MultiDict([*{**FORM, "min_price": "1e9"}.items(), ("include", str(acme.id))])
+    by_hand = {**FORM, "min_price": "1e9", "include": "acme"}
     assert "in by hand" in trader.post("/lists/pairs/preview", data=by_hand, headers=PARTIAL).text
     wrong = trader.post("/lists/pairs/preview", data={**FORM, "window": "1"}, headers=PARTIAL).text
     assert "must be from 2 to 365 days" in wrong
@@ -142,7 +140,10 @@ def test_changing_rules_counts_a_version_and_a_name_is_given_once(trader, rows):
     assert (row.version, row.name, row.rules["top"]) == (2, "Other", 9)
     assert 'value="9"' in trader.get(f"{path}/edit").text
     trader.post(f"{path}/delete")
-    assert trader.get(path).status_code == 404
+    assert trader.get(f"{path}/edit").status_code == 404
+    seen = trader.get(path).text
+    assert ">deleted<" in seen, "runs lead here"
+    assert "Change rules" not in seen
     assert a_pair_list(trader, rows, name="Other") != path
 
 
