@@ -20,7 +20,7 @@ from shared.db.lists import (
     WatchListItemRow,
     WatchListRow,
 )
-from shared.db.market import InstrumentRow
+from shared.db.market import InstrumentRow, SeriesRow
 from shared.domain.market import interval_text
 from shared.domain.universe import SORTS, BadRules, Rules, evaluate
 from shared.jobs import PairListRequest
@@ -231,7 +231,19 @@ def _watch(list_id: int) -> WatchListRow:
 @bp.get("/pairs/new")
 @auth.trader
 def new_pair() -> str:
-    return _form(None, pair_rules.entered_of(Rules()), {})
+    return _form(None, pair_rules.entered_of(Rules(venue=_venue_with_history())), {})
+
+
+def _venue_with_history() -> str:
+    """Where most of the stored history is; "" while there are simulated bars only."""
+    query = (
+        sa.select(InstrumentRow.venue)
+        .join(SeriesRow, SeriesRow.instrument_id == InstrumentRow.id)
+        .where(~SeriesRow.simulated, SeriesRow.bars > 0)
+        .group_by(InstrumentRow.venue)
+        .order_by(sa.func.count().desc(), InstrumentRow.venue)
+    )
+    return db.session.scalar(query.limit(1)) or ""
 
 
 @bp.post("/pairs")
@@ -357,12 +369,13 @@ def record_pair(list_id: int) -> AnyResponse:
 @bp.post("/pairs/preview")
 @auth.trader
 def preview() -> Response:
-    """Who is in on the newest day that may be recorded, by the rules of the form, and why the others are not."""
+    """Who is in by the rules of the form and why the others are not, on the day of `on` or the newest there is."""
     rules, problems = pair_rules.read(request.form)
     if rules is None:
         return partial(render_template("lists/_preview.html", problems=problems, verdicts=[]))
     chosen = daily.considered(db.session, rules)
-    day = daily.known_until(chosen) if chosen else datetime.now(UTC).date()
+    newest = daily.known_until(chosen) if chosen else datetime.now(UTC).date()
+    day = min(_as_day(request.form.get("on", "")) or newest, newest)
     found = daily.candidates(db.session, chosen, day - daily.days_needed(rules), day)
     verdicts = evaluate(rules, found, day)
     return partial(
@@ -371,6 +384,7 @@ def preview() -> Response:
             problems={},
             verdicts=verdicts,
             day=day,
+            is_newest=day == newest,
             columns=pair_rules.columns(rules),
             stopped=pair_rules.stopped_by(rules, verdicts),
         )
@@ -507,6 +521,14 @@ def _name() -> str:
     if not 0 < len(name) <= LONGEST_NAME:
         abort(400, f"name: give it a name of at most {LONGEST_NAME} characters")
     return name
+
+
+def _as_day(text: str) -> date | None:
+    """A day as a browser's field gives it; None for anything else."""
+    try:
+        return date.fromisoformat(text.strip())
+    except ValueError:
+        return None
 
 
 def _day(name: str) -> date | None:

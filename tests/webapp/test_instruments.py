@@ -1,10 +1,15 @@
 """Instruments: found, read, and changed by those who may."""
 
+from datetime import UTC, date, datetime
+from uuid import uuid4
+
 import pytest
 import sqlalchemy as sa
 
 from shared.db.console import CommandRow
+from shared.db.lists import PairListDayRow, PairListRecordRow, PairListRow
 from shared.db.market import InstrumentRow
+from shared.domain.universe import Rules
 from tests.webapp.forms import confirmed
 from tests.webapp.history import some_stocks
 from tests.webapp.markup import read
@@ -23,7 +28,7 @@ def acme(rows, stocks):
 
 @pytest.fixture
 def settle(app, rows):
-    """The engine's answer, given at once by a trigger of the test's own."""
+    """Nobody waits for an engine that is not there."""
     app.config["COMMAND_WAIT_SECONDS"] = 0
 
 
@@ -116,3 +121,43 @@ def arguments_of(instrument, form):
 def test_every_address_on_the_pages_leads_somewhere(app, viewer, acme):
     for path in ("/instruments/", f"/instruments/{acme.id}"):
         assert lost_addresses(app, read(viewer.get(path).text)) == []
+
+
+def test_an_edit_of_what_changed_meanwhile_stays_one_of_the_old_version(admin, rows, acme, settle):
+    form = confirmed(admin.get(f"/instruments/{acme.id}").text)
+    acme.version, acme.name = 4, "Somebody else's"
+    rows.execute(
+        sa.insert(CommandRow).values(
+            id=form["command_id"], kind="EditInstrument", actor="admin", state="denied",
+            arguments=arguments_of(acme, form),
+            result={"text": "ACME was changed by somebody else meanwhile", "field": "version"},
+            expires_at=sa.func.now(), settled_at=sa.func.now(),
+        )
+    )  # fmt: skip
+    rows.commit()
+    answer = admin.post(f"/instruments/{acme.id}", data=form)
+    assert "changed by somebody else meanwhile" in answer.text
+    assert confirmed(answer.text)["version"] == "0", "pressing again overwrites nobody"
+
+
+def test_the_page_of_one_tells_its_changes_and_its_rank_on_lists(viewer, rows, acme):
+    made = PairListRow(name="Liquid", rules=Rules().as_json())
+    rows.add(made)
+    rows.flush()
+    day = date(2024, 1, 31)
+    rows.add(PairListRecordRow(list_id=made.id, day=day, version=1, considered=2, members=1))
+    rows.add(PairListDayRow(list_id=made.id, day=day, instrument_id=acme.id, rank=1, values={}))
+    rows.add(
+        CommandRow(
+            id=uuid4(), kind="EditInstrument", actor="anna", state="done",
+            arguments={"instrument_id": acme.id}, result={"text": "ACME changed: tick 0.1 to 0.01"},
+            expires_at=datetime.now(UTC),
+        )
+    )  # fmt: skip
+    rows.commit()
+    page = viewer.get(f"/instruments/{acme.id}").text
+    assert "rank 1" in page
+    assert "on 31 Jan 2024" in page
+    assert "ACME changed: tick 0.1 to 0.01" in page
+    assert "anna" in page
+    assert read(page).wrong == []

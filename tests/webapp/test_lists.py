@@ -162,3 +162,92 @@ def test_every_address_on_the_pages_leads_somewhere(app, trader, rows, settings,
     for page in ("/lists/", path, f"{path}/edit", "/lists/pairs/new", own):
         found = read(trader.get(page).text)
         assert found.wrong + lost_addresses(app, found) == [], page
+
+
+def preview(trader, **changed):
+    return trader.post("/lists/pairs/preview", data={**FORM, **changed}, headers=PARTIAL).text
+
+
+def test_the_preview_of_an_earlier_day_knows_nothing_of_later_ones(trader, stocks):
+    newest = preview(trader, venue="replay")
+    assert "the newest day that can be recorded" in newest
+    for wrong in ("soon", "2999-01-01"):
+        assert preview(trader, venue="replay", on=wrong) == newest
+    first = preview(trader, venue="replay", on="1990-01-01")
+    assert "0 members of" in first
+    assert "no bars before this day" in first
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "problem"),
+    [
+        ("include", "NOBODY", "NOBODY is no instrument; Instruments lists them by symbol"),
+        ("include", "TWIN", "TWIN is at replay and simulated: write TWIN@"),
+        ("exclude", "TWIN@nowhere", "TWIN@nowhere is no instrument"),
+        ("min_value", "1e30", "1e30 is more than anything here can be"),
+    ],
+)
+def test_what_is_chosen_by_hand_is_told_by_symbol(trader, rows, field, text, problem):
+    twins(rows)
+    assert problem in preview(trader, **{field: text})
+    answer = trader.post("/lists/pairs", data={**FORM, field: text})
+    assert answer.status_code == 400
+    assert f'value="{text}"' in answer.text
+
+
+def twins(rows):
+    for venue in ("replay", "simulated"):
+        rows.add(
+            InstrumentRow(
+                venue=venue, symbol="TWIN", base_asset="TWIN", quote_asset="USD", calendar="24/7"
+            )
+        )
+    rows.commit()
+
+
+def test_a_symbol_at_two_venues_is_the_one_of_the_rules_or_as_it_is_said(trader, rows):
+    twins(rows)
+    path = a_pair_list(trader, rows, venue="replay", include="twin", exclude="TWIN@simulated")
+    ids = dict(rows.execute(sa.select(InstrumentRow.venue, InstrumentRow.id)).all())
+    row = rows.scalars(sa.select(PairListRow)).one()
+    assert (row.rules["include"], row.rules["exclude"]) == ([ids["replay"]], [ids["simulated"]])
+    form = trader.get(f"{path}/edit").text
+    assert 'value="TWIN@replay"' in form
+    assert 'value="TWIN@simulated"' in form
+    assert "1 always in, 1 never in" in trader.get(path).text
+
+
+def test_days_recorded_by_earlier_rules_are_told(trader, rows, settings, stocks):
+    path = a_pair_list(trader, rows)
+    trader.post(f"{path}/record")
+    busy = trader.get(f"{path}/under-way", headers=PARTIAL)
+    assert "Record Liquid" in busy.text
+    do_job(settings, newest_job(rows, "pair_list").id)
+    over = trader.get(f"{path}/under-way", headers=PARTIAL)
+    assert over.headers["HX-Refresh"] == "true"
+    assert "recorded by earlier rules" not in trader.get(path).text
+    trader.post(path, data={**FORM, "top": "1"})
+    assert "recorded by earlier rules" in trader.get(path).text
+
+
+def test_a_watch_list_keeps_itself_current(trader, rows, stocks):
+    path = a_watch_list(trader, rows)
+    acme = instrument(rows, "ACME")
+    empty = trader.get(f"{path}/rows", headers=PARTIAL).text
+    version = empty.split("v=")[1].split('"')[0]
+    assert trader.get(f"{path}/rows?v={version}", headers=PARTIAL).status_code == 204
+    trader.post(f"{path}/items", data={"instrument_id": acme.id})
+    now = trader.get(f"{path}/rows?v={version}", headers=PARTIAL)
+    assert now.status_code == 200
+    assert read(now.text).wrong == []
+
+
+def test_an_instrument_is_put_on_a_list_from_its_own_page(trader, admin, rows, stocks):
+    list_id = a_watch_list(trader, rows).rpartition("/")[2]
+    acme = instrument(rows, "ACME")
+    form = {"list_id": list_id, "instrument_id": acme.id}
+    answer = trader.post("/lists/watch/items", data=form, follow_redirects=True)
+    assert "ACME is on Mine now." in answer.text
+    assert "Put it on" not in answer.text
+    assert admin.post("/lists/watch/items", data=form).status_code == 404, "it is the trader's own"
+    assert trader.post("/lists/watch/items", data={"list_id": list_id}).status_code == 400
