@@ -17,6 +17,7 @@ from shared.messages import EditInstrument
 LONGEST_NAME: Final = 80
 MOST: Final = Decimal(10) ** 12
 DAY: Final = 86_400
+FEES: Final = ("maker_fee", "taker_fee")
 
 _FIELDS: Final = {
     "name": "name",
@@ -70,11 +71,19 @@ def edit(connection: sa.Connection, asked: EditInstrument, actor: str) -> Answer
 
 
 def _change(name: str, before: Any, after: Any) -> str:
-    shown = [
-        "none" if value in (None, "") else f"{value:f}" if isinstance(value, Decimal) else value
-        for value in (before, after)
-    ]
-    return f"{_FIELDS[name]} {shown[0]} to {shown[1]}"
+    return f"{_FIELDS[name]} {_shown(name, before)} to {_shown(name, after)}"
+
+
+def _shown(name: str, value: Any) -> str:
+    if value in (None, ""):
+        return "none"
+    if not isinstance(value, Decimal):
+        return str(value)
+    return _percent(value) if name in FEES else f"{value.normalize():f}"
+
+
+def _percent(fraction: Decimal) -> str:
+    return f"{(fraction * 100).normalize():f} %"
 
 
 def _checked(asked: EditInstrument, row: Any) -> dict[str, Any]:
@@ -92,7 +101,7 @@ def _checked(asked: EditInstrument, row: Any) -> dict[str, Any]:
     }
     for field in ("tick_size", "lot_size", "min_quantity", "min_value"):
         values[field] = _amount(field, getattr(asked, field))
-    for field in ("maker_fee", "taker_fee"):
+    for field in FEES:
         values[field] = _fee(field, getattr(asked, field))
     lot, least = values["lot_size"], values["min_quantity"]
     if lot and least and least % lot:
@@ -128,8 +137,8 @@ def _fee(field: str, text: str) -> Decimal | None:
     least = Decimal("-0.01") if field == "maker_fee" else Decimal(0)
     if number is not None and not least <= number < Decimal("0.5"):
         raise Denied(
-            f"{field}: {text[:40]} must be from {least} to 0.5 (0.001 is 0.1 %); empty leaves it"
-            " to the account",
+            f"{field}: {_percent(number)} must be from {_percent(least)} to less than 50 %; empty"
+            " leaves it to the account",
             field,
         )
     return number

@@ -48,6 +48,7 @@ def test_an_edit_is_kept_counted_and_told(connection, asked):
     assert said.startswith(
         "BTC/USD changed: name none to Bitcoin; tick 0.1 to 0.01; lot none to 0.001"
     )
+    assert said.endswith("maker fee none to -0.01 %; taker fee none to 0.2 %")
     row = connection.execute(sa.select(InstrumentRow.__table__)).one()
     assert (row.version, row.tick_size, row.taker_fee) == (1, Decimal("0.01"), Decimal("0.002"))
     [event] = connection.execute(sa.select(EventRow.text)).scalars()
@@ -70,8 +71,8 @@ def test_an_edit_of_what_somebody_else_changed_meanwhile_is_denied(connection, a
         ({"lot_size": "much"}, "lot_size", "'much' is not a number"),
         ({"min_value": "NaN"}, "min_value", "'NaN' is not a number one can use"),
         ({"min_quantity": "0.0015"}, "min_quantity", "no multiple of the lot 0.001"),
-        ({"taker_fee": "-0.001"}, "taker_fee", "must be from 0 to 0.5"),
-        ({"maker_fee": "0.5"}, "maker_fee", "must be from -0.01 to 0.5"),
+        ({"taker_fee": "-0.001"}, "taker_fee", "-0.1 % must be from 0 % to less than 50 %"),
+        ({"maker_fee": "0.5"}, "maker_fee", "50 % must be from -1 % to less than 50 %"),
         ({"calendar": "8/5"}, "calendar", "'8/5' is not one of 24/7, 24/5, XNYS"),
         ({"asset_class": "gold"}, "asset_class", "'gold' is not one of crypto, stock"),
         ({"name": "x" * 81}, "name", "give at most 80 characters, not 81"),
