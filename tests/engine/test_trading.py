@@ -28,6 +28,7 @@ from shared.messages import (
     ClosePosition,
     CreateStrategy,
     EditAccount,
+    EditRiskPolicy,
     ForceEntry,
     ForceExit,
     PlaceOrder,
@@ -100,6 +101,9 @@ def floor(module_settings):
     made.prepare()
     engine = made.start()
     made.wait_until_trading(engine)
+    # The invented market may be wilder or thinner than the rules allow: that is not what is tried here.
+    calm = {"volatility": {"max_annual": 100}, "liquidity": {"max_fraction": 100}}
+    made.settled(made.ask(EditRiskPolicy(made.account().id, calm)))
     yield Floor(made)
     try:
         assert engine.is_alive, "no command may end the engine"
