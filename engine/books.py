@@ -25,15 +25,11 @@ from shared.domain.instruments import Instrument
 from shared.domain.ledger import HOLDING
 from shared.domain.orders import (
     DONE,
-    Leg,
     Order,
-    OrderRequest,
     OrderState,
-    OrderType,
-    Side,
-    TimeInForce,
 )
 from shared.domain.positions import Position
+from shared.domain.story import request_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +130,7 @@ def _orders(
 
 def _order(intent: OrderIntentRow, row: OrderRow, fill_ids: Any) -> Order:
     return Order(
-        request=_request(intent),
+        request=request_of(intent),
         state=OrderState(row.state),
         filled=row.filled_quantity,
         filled_value=row.filled_value,
@@ -149,34 +145,6 @@ def _order(intent: OrderIntentRow, row: OrderRow, fill_ids: Any) -> Order:
         ended=OrderState(row.ended) if row.ended else None,
         is_triggered=row.is_triggered,
         is_last=row.state == OrderState.FILLED,
-    )
-
-
-def _request(row: OrderIntentRow) -> OrderRequest:
-    return OrderRequest(
-        client_order_id=row.client_order_id,
-        decision_id=row.decision_id,
-        account_id=row.account_id,
-        strategy_id=row.strategy_id or 0,
-        instrument_id=row.instrument_id,
-        leg=Leg(row.leg),
-        side=Side(row.side),
-        type=OrderType(row.type),
-        decided_at=row.decided_at,
-        quantity=row.quantity,
-        value=row.value,
-        limit_price=_float(row.limit_price),
-        stop_price=_float(row.stop_price),
-        distance=_float(row.distance),
-        fraction=_float(row.fraction),
-        parent_id=row.parent_id,
-        reduce_only=row.reduce_only,
-        attempt=row.attempt,
-        tag=row.tag,
-        time_in_force=TimeInForce(row.time_in_force),
-        expires_at=row.expires_at,
-        post_only=row.post_only,
-        oco=row.oco,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, cast
+from typing import Any, cast
 from uuid import UUID
 
 import redis
@@ -18,29 +18,20 @@ from engine.live import AccountLoop
 from engine.narrator import stopped_at_error
 from engine.risk.rules import policy_from
 from engine.stopping import StopProcedure
-from engine.trading import Trading
+from engine.trading import ORDERS, Trading
 from engine.treasury import MONEY, Treasury
 from engine.waiting import LOOK_SECONDS, answered, unless_away
 from shared import bus
 from shared.db.console import CommandRow
 from shared.db.trading import AccountRow
 from shared.messages import (
-    AdoptPosition,
-    AmendOrder,
-    CancelOrder,
-    CancelOrders,
-    ClosePosition,
     CreateStrategy,
     DeleteStrategy,
     EditAccount,
     EditInstrument,
     EditRiskPolicy,
     EditStrategy,
-    ForceEntry,
-    ForceExit,
     OpenReplay,
-    PlaceOrder,
-    ProtectPosition,
     ReloadStrategies,
     ResumeTrading,
     StartReplay,
@@ -53,19 +44,6 @@ from shared.messages import (
 from shared.settings import Settings
 
 log = structlog.get_logger()
-
-AT_ONCE: Final = (
-    AdoptPosition,
-    AmendOrder,
-    CancelOrder,
-    CancelOrders,
-    ClosePosition,
-    ForceEntry,
-    ForceExit,
-    PlaceOrder,
-    ProtectPosition,
-)
-"""Commands whose effect is in a running account and in rows at once."""
 
 
 class Commands:
@@ -114,7 +92,7 @@ class Commands:
         for row in await answered(self._rows, "accepted"):
             with contextlib.suppress(UnknownMessage):
                 command = decode(row.kind, row.arguments)
-                if isinstance(command, AT_ONCE):
+                if isinstance(command, ORDERS):
                     await self._trading.do(row.id, command, row.actor, claimed=True)
 
     def _wait_for_command(self) -> None:
@@ -166,7 +144,7 @@ class Commands:
             return
         if isinstance(command, StopTrading):
             await self._stops.start(row.id, command, row.actor)
-        elif isinstance(command, AT_ONCE):
+        elif isinstance(command, ORDERS):
             await self._trading.do(row.id, command, row.actor)
         elif isinstance(command, MONEY):
             await self._treasury.do(row.id, command, row.actor)

@@ -152,7 +152,7 @@ class PlaceOrder:
     `ticket` has traded) hold the fields of `Ticket`.
 
     `preview` asks what would happen, and does nothing: the result then holds "preview" as
-    `engine.trading.Preview` tells it.
+    `engine.previewing.preview` tells it.
     """
 
     account_id: int

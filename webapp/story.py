@@ -27,10 +27,10 @@ from shared.domain.orders import Order, OrderType
 from shared.domain.story import (
     Chapter,
     Difference,
-    Recorded,
     Story,
     differences,
     fill_of,
+    recorded_of,
     request_of,
     taken,
     tell,
@@ -216,10 +216,7 @@ def story_of(intent: OrderIntentRow) -> Story:
     events = sa.select(OrderEventRow).where(OrderEventRow.client_order_id == id_)
     return tell(
         request_of(intent),
-        [
-            Recorded(row.kind, row.key, row.happened_at, row.recorded_at, row.data)
-            for row in db.session.scalars(events.order_by(OrderEventRow.id))
-        ],
+        [recorded_of(row) for row in db.session.scalars(events.order_by(OrderEventRow.id))],
         [fill_of(row) for row in db.session.scalars(_fills(id_))],
     )
 

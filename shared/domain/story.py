@@ -134,6 +134,11 @@ def request_of(row: Any) -> OrderRequest:
     )
 
 
+def recorded_of(row: Any) -> Recorded:
+    """The event of an order-event row (anything with its attributes)."""
+    return Recorded(row.kind, row.key, row.happened_at, row.recorded_at, row.data)
+
+
 def fill_of(row: Any) -> Fill:
     """The fill of a fill row (anything with its attributes)."""
     return Fill(

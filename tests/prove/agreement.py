@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from engine.books import _request, holdings, instruments_of
+from engine.books import holdings, instruments_of
 from engine.bootstrap import simulated_market
 from engine.live import BASE_INTERVAL
 from shared.db.market import BarRow
@@ -27,8 +27,9 @@ from shared.db.trading import (
 )
 from shared.domain import orders
 from shared.domain.ledger import HOLDING, entries_of
-from shared.domain.orders import DONE, Fill, Order, Side, advance
+from shared.domain.orders import DONE
 from shared.domain.positions import Position
+from shared.domain.story import differences, fill_of, recorded_of, request_of, tell
 
 _ZERO = Decimal(0)
 _LAST_DIGITS = Decimal("1e-18")
@@ -79,43 +80,15 @@ class _Books:
             yield f"order {id_} has an intent or an order row, but not both"
 
     def orders_that_are_not_their_events(self) -> Iterator[str]:
+        fills = defaultdict(list)
+        for row in self.fills:
+            fills[row.client_order_id].append(fill_of(row))
         for id_, row in self.orders.items():
-            order = Order(_request(self.intents[id_]))
-            for event in self.events[id_]:
-                order = advance(order, self._event(event))
-            expected = {
-                "state": order.state.value,
-                "filled_quantity": order.filled,
-                "filled_value": order.filled_value,
-                "fees": order.fees,
-                "venue_order_id": order.venue_order_id,
-                "reason": order.reason,
-                "quantity": order.asked_quantity,
-            }
-            if order.request.type is not orders.OrderType.TRAILING_STOP:
-                given = order.request.stop_price
-                expected["stop_price"] = given if order.stop_price is None else order.stop_price
-            for name, value in expected.items():
-                found = getattr(row, name)
-                if isinstance(value, float):
-                    found = None if found is None else float(found)
-                if found != value:
-                    yield f"order {id_}: {name} is {found}, its events say {value}"
-
-    def _event(self, row: Any) -> Any:
-        if row.kind == "fill":
-            fill = self.fill_of[row.client_order_id, row.key]
-            return _fill(fill, last=row.data.get("last") == "True")
-        cls = {c.__name__.lower(): c for c in orders.OrderEvent.__args__}[row.kind]
-        given: dict[str, Any] = dict(row.data)
-        if "quantity" in given:
-            given["quantity"] = Decimal(given["quantity"])
-        if "revision" in given:
-            given["revision"] = int(given["revision"])
-        for name in ("stop_price", "limit_price"):
-            if name in given:
-                given[name] = float(given[name])
-        return cls(row.happened_at, **given)
+            events = [recorded_of(event) for event in self.events[id_]]
+            story = tell(request_of(self.intents[id_]), events, fills[id_])
+            yield from (f"order {id_}: {problem}" for problem in story.problems)
+            for found in differences(story, row):
+                yield f"order {id_}: {found.name} is {found.row}, its events say {found.events}"
 
     def orders_never_sent(self) -> Iterator[str]:
         """Released, and not with the broker although its moment is over."""
@@ -162,7 +135,7 @@ class _Books:
         """Every fill has exactly its entries, and no entry of a fill is there without one."""
         expected: Counter[Any] = Counter()
         for row in self.fills:
-            for entry in entries_of(_fill(row), self.instruments[row.instrument_id]):
+            for entry in entries_of(fill_of(row), self.instruments[row.instrument_id]):
                 expected[_key(entry)] += 1
         found = Counter(
             _key(row) for row in self._all(LedgerEntryRow) if row.kind in ("fill", "fee")
@@ -174,7 +147,7 @@ class _Books:
         summed: dict[Any, Position] = defaultdict(Position)
         for row in self.fills:
             key = (row.account_id, row.strategy_id, row.instrument_id)
-            summed[key] = summed[key].after(_fill(row))
+            summed[key] = summed[key].after(fill_of(row))
         found = {(r.account_id, r.strategy_id, r.instrument_id): r for r in self._all(PositionRow)}
         for key in summed.keys() - found.keys():
             yield f"position {key} has fills or a row, but not both"
@@ -235,14 +208,6 @@ class _Books:
 
     def breaks(self) -> Iterator[str]:
         yield from (row.text for row in self._all(EventRow) if row.kind == "break")
-
-
-def _fill(row: Any, *, last: bool = False) -> Fill:
-    return Fill(
-        row.client_order_id, row.venue_fill_id, row.account_id, row.strategy_id or 0,
-        row.instrument_id, Side(row.side), row.quantity, row.price, row.fee, row.fee_asset,
-        row.filled_at, row.liquidity, last,
-    )  # fmt: skip
 
 
 def _key(entry: Any) -> tuple[Any, ...]:
