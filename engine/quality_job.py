@@ -11,8 +11,11 @@ from sqlalchemy.orm import Session
 
 from engine import quality, series_content
 from engine.bars import DAY, instant
+from engine.findings import sources
+from engine.findings.days import Days
+from engine.findings.days import days as days_of
+from engine.findings.finding import BadLimits, Limits
 from engine.history import NoSuchSeries
-from engine.quality import BadLimits, Limits
 from engine.quality_due import stale
 from engine.series_content import Content, Series
 from engine.work import JobRefused, Work
@@ -57,7 +60,7 @@ def look_over(work: Work, series_id: int, limits: Limits) -> int:
     said["limits"] = asdict(limits)
     said["calendar"] = series.calendar
     said["tick"] = None if series.tick is None else f"{series.tick.normalize():f}"
-    days = quality.days(content.bars, series.calendar)
+    days = days_of(content.bars, series.calendar)
     with work.sessions() as session:
         if series_content.keep_hash(session, series, content.hash):
             _keep_days(session, series, days)
@@ -83,7 +86,7 @@ def _siblings(session: Session, series: Series) -> list[Series]:
 
 
 def _compared(here: Content, other: Series, there: Content, limits: Limits) -> dict[str, Any]:
-    compared = quality.compare(here.bars, there.bars, limits)
+    compared = sources.compare(here.bars, there.bars, limits)
     return {
         "series_id": other.id,
         "source": other.source,
@@ -92,7 +95,7 @@ def _compared(here: Content, other: Series, there: Content, limits: Limits) -> d
     }
 
 
-def _keep_days(session: Session, series: Series, days: quality.Days) -> None:
+def _keep_days(session: Session, series: Series, days: Days) -> None:
     row = {
         "change": series.change,
         "first_day": instant(days.first * DAY).date(),

@@ -109,7 +109,7 @@ class WhyRequest:
 class QualityRequest:
     """Look over one series, or with 0 every one whose bars changed since the last time.
 
-    `limits` as `engine.quality.Limits` takes it.
+    `limits` as `engine.findings.finding.Limits` takes it.
     """
 
     series_id: int = 0

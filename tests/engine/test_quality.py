@@ -11,16 +11,10 @@ import numpy as np
 import pytest
 
 from engine.bars import DAY, SECOND, Bars, nanoseconds
-from engine.quality import (
-    KEPT,
-    BadLimits,
-    Limits,
-    compare,
-    days,
-    fingerprint,
-    look,
-    refused,
-)
+from engine.findings.days import days
+from engine.findings.finding import KEPT, BadLimits, Limits
+from engine.findings.sources import compare
+from engine.quality import fingerprint, look, refused
 from shared.domain.sessions import trading_days
 
 START = datetime(2024, 3, 4, tzinfo=UTC)
