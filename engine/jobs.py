@@ -57,7 +57,7 @@ BODIES: Final[dict[str, str]] = {
     "import": "engine.importing.job:run",
     "inspect": "engine.importing.job:inspect",
     "sample_data": "engine.importing.sample:run",
-    "why": "engine.inquiry:run",
+    "why": "engine.inquiry.job:run",
     "quality": "engine.quality_job:run",
     "pair_list": "engine.universe:run",
 }

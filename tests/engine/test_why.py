@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from engine import catalogue, trading_state
 from engine.desk import Desk
 from engine.history import NewBar, add_bars, series_of
-from engine.inquiry import of_run, of_strategy, run
+from engine.inquiry.job import of_run, of_strategy, run
 from engine.jobs import JobRefused, perform
 from engine.why import explain
 from engine.why_facts import BarFacts, Facts, MarketFacts, SignalFacts
