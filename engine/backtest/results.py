@@ -60,14 +60,16 @@ class Fills:
 
     @classmethod
     def none(cls) -> Self:
-        return cls(**{name: np.zeros(0, type_) for name, type_ in _FILL_TYPES.items()})
+        columns: dict[str, Any] = {name: np.zeros(0, type_) for name, type_ in _FILL_TYPES.items()}
+        return cls(**columns)
 
     def __len__(self) -> int:
         return len(self.at)
 
     def __getitem__(self, rows: Any) -> Fills:
         """Some of the fills; tags keep their numbers."""
-        return Fills(**{name: getattr(self, name)[rows] for name in _FILL_TYPES}, tags=self.tags)
+        columns: dict[str, Any] = {name: getattr(self, name)[rows] for name in _FILL_TYPES}
+        return Fills(**columns, tags=self.tags)
 
 
 _FILL_TYPES: Final[dict[str, Any]] = {
