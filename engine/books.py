@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from engine.matching import Costs
+from engine.costs import TIER_DAYS
 from engine.portfolio import Portfolio, decimal_number
 from shared.db.market import InstrumentRow
 from shared.db.trading import (
@@ -152,20 +152,18 @@ def _float(value: Decimal | None) -> float | None:
     return None if value is None else float(value)
 
 
-def costs_from(given: Mapping[str, Any]) -> Costs:
-    """{"fee_rate", "slippage"} as fractions; ValueError names the field, the value and the remedy."""
-    costs = {}
-    for name, default in (("fee_rate", 0.001), ("slippage", 0.0)):
-        raw = given.get(name, default)
-        try:
-            number = float(raw)
-        except (TypeError, ValueError):
-            raise ValueError(f"{name}: {raw!r} is not a number") from None
-        if not 0 <= number < 0.5:
-            raise ValueError(f"{name}: {raw!r} must be from 0 to 0.5 (0.001 is 0.1 %)")
-        costs[name] = number
-    if extra := set(given) - {"fee_rate", "slippage"}:
-        raise ValueError(
-            f"costs: {', '.join(sorted(extra))} is no cost (known: fee_rate, slippage)"
+def traded_by_day(
+    connection: sa.Connection, account_id: int, until: datetime
+) -> Iterator[tuple[int, float]]:
+    """(ordinal of the day, value traded on it) of the days that fee tiers look back on."""
+    day = sa.func.date_trunc("day", FillRow.filled_at, "UTC")
+    query = (
+        sa.select(day, sa.func.sum(FillRow.quantity * FillRow.price))
+        .where(
+            FillRow.account_id == account_id, FillRow.filled_at > until - timedelta(days=TIER_DAYS)
         )
-    return Costs(**costs)
+        .group_by(day)
+        .order_by(day)
+    )
+    for at, value in connection.execute(query):
+        yield at.toordinal(), float(value)

@@ -18,6 +18,7 @@ from engine import books, catalogue
 from engine.actions import Action
 from engine.bars import Bars
 from engine.core import FAILURES, TradingCore
+from engine.costs import Costs
 from engine.execution.paper import PaperBroker
 from engine.feeds.clock import MarketClock
 from engine.feeds.history import HistoryFeed
@@ -313,7 +314,7 @@ class Assembly:
                 connection, row.id, row.base_asset, instruments, row.peak_equity
             )
             portfolio.margin = Margin.from_json(row.margin)
-            costs = books.costs_from(row.costs)
+            costs = Costs.from_json(row.costs)
             core = TradingCore(row.id, instruments, portfolio, policy_from(row.risk_policy), costs)
             core.moment_at = row.market_time
             broker = PaperBroker(
@@ -324,6 +325,9 @@ class Assembly:
                 Matching.from_json(row.matching),
             )
             assert row.market_time is not None
+            if costs.fee_tiers:
+                for day, value in books.traded_by_day(connection, row.id, row.market_time):
+                    broker.traded.add(day, value)
             intervals: set[int] = {BASE_INTERVAL}
             feed = self._feed(session, row, instruments, lambda: loop.intervals or intervals)
             loop = AccountLoop(

@@ -16,9 +16,9 @@ from uuid import UUID
 
 import numpy as np
 
+from engine.costs import Costs
 from engine.exposure import Exposure
 from engine.indicators import Column
-from engine.matching import Costs, worsened
 from engine.portfolio import Portfolio
 from engine.sizing import lots, too_small
 from engine.tickets import Asked, BadTicket
@@ -290,8 +290,7 @@ class _Desk:
             return float(own)
         bid, ask = self.question.touch or (self.mark, self.mark)
         touch = ask if asked.side is Side.BUY else bid
-        slippage = self.books.costs.slippage
-        return worsened(touch, asked.side, slippage, self.instrument.tick_size)
+        return self.books.costs.worsened(touch, asked.side, 0.0, self.instrument.tick_size)
 
     def _quantity(self, asked: Asked, price: float) -> Number:
         """The size in base units and whole lots, each step on record."""
@@ -420,7 +419,8 @@ class _Desk:
         """What it makes larger must be paid for, costs included."""
         closes = max(-order.side.sign * float(self.held), 0.0)
         added = max(float(order.quantity or 0) - closes, 0.0)
-        cost = added * price * (1 + self.books.costs.of(self.instrument).fee_rate)
+        costs = self.books.costs.of(self.instrument)
+        cost = costs.cost(added, price, costs.highest_rate) if added else 0.0
         free = self.books.exposure.free(BY_HAND, self.instrument.id, None)
         free += closes * price if self.portfolio.margin.enabled else 0.0
         # Without margin a sale brings money in; whether there is something to sell is asked beside.

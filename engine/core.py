@@ -32,10 +32,10 @@ from engine.actions import (
 from engine.adopting import handed_over
 from engine.byhand import ByHand, Protection, closing, decided, protecting
 from engine.carrying import accrued, margin_level, to_liquidate
+from engine.costs import Costs
 from engine.exposure import Exposure
 from engine.indicators import Column
 from engine.intents import NotYetKnown, Origin, intents_of, said, time_exit_of
-from engine.matching import Costs
 from engine.portfolio import Portfolio
 from engine.risk.rules import Proposal, RiskPolicy, annual_volatility
 from engine.sizing import Facts, Sized, size
@@ -314,14 +314,14 @@ class TradingCore:
             cash=self.exposure.free(run.id, bound.instrument_id, run.allocation),
             held=float(self.portfolio.held_by(run.id, bound.instrument_id)),
             volatility=self._volatility(run, bound) if wants_volatility and target else None,
-            cost_rate=self.costs.of(instrument).rate,
+            cost_rate=self.costs.of(instrument).on_top(price),
             allow_short=self.portfolio.allow_short,
         )
         return size(target, run.sizing, facts, instrument)
 
     @property
     def exposure(self) -> Exposure:
-        return Exposure(self.portfolio, self.orders.values(), self.costs.rate)
+        return Exposure(self.portfolio, self.orders.values(), self.costs)
 
     def _volatility(self, run: StrategyRun, bound: BoundInput) -> float | None:
         assert run.evaluation is not None

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
-from engine import books, catalogue
+from engine import catalogue
 from engine.bootstrap import REPLAY, open_account, replay_series
+from engine.costs import Costs
 from engine.margin import Margin
 from engine.matching import Matching
 from engine.risk.rules import BadPolicy, policy_from
@@ -201,7 +202,7 @@ class Desk:
         if account.kind != "internal":
             raise Denied(f"account {account.name} trades by its venue's terms, not by ours")
         try:
-            books.costs_from(asked.costs)
+            Costs.from_json(asked.costs)
             matching = Matching.from_json(asked.matching)
             margin = Margin.from_json(asked.margin)
         except ValueError as error:
@@ -242,7 +243,7 @@ class Desk:
         capital = _amount("capital", asked.capital)
         try:
             policy = policy_from(asked.risk_policy)
-            books.costs_from(asked.costs)
+            Costs.from_json(asked.costs)
         except ValueError as error:
             raise Denied(str(error)) from error
         with Session(connection, join_transaction_mode="create_savepoint") as session:

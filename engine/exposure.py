@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from engine.costs import Costs
 from engine.portfolio import Portfolio
 from shared.domain.orders import Leg, Order, Side
 
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """The account's working orders beside its books. `cost_rate` is fee plus slippage, as a fraction."""
+    """The account's working orders beside its books."""
 
     portfolio: Portfolio
     orders: Iterable[Order]
-    cost_rate: float
+    costs: Costs
 
     def free(self, strategy_id: int, instrument_id: int, allocation: float | None) -> float:
         """What a strategy may still spend on one instrument, in its quote asset.
@@ -81,7 +82,9 @@ class Exposure:
             return max(0.0, float(request.value or 0) - float(order.filled_value))
         price = order.limit_price or request.limit_price or order.stop_price or request.stop_price
         price = price or self.portfolio.marks.get(request.instrument_id, 0.0)
-        return float(asked - order.filled) * price * (1 + self.cost_rate)
+        return (
+            float(asked - order.filled) * price * (1 + self.costs.on_top(price)) if price else 0.0
+        )
 
     def after(
         self, strategy_id: int | None, instrument_id: int, change: float, price: float

@@ -37,10 +37,11 @@ from engine.actions import (
 from engine.bars import BarBuilder
 from engine.byhand import closing
 from engine.core import FAILURES, TradingCore
+from engine.costs import Costs
 from engine.indicators import Column
 from engine.journal import Batch, CommandGone, Journal, Settlement, Snapshot, Told
 from engine.margin import Margin
-from engine.matching import Costs, Matching
+from engine.matching import Matching
 from engine.narrator import decided, filled, stopped_at_error
 from engine.ports import Broker, Feed
 from engine.standing import StrategyRun

@@ -14,11 +14,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
-from shared.domain.instruments import Instrument
 from shared.domain.market import Bar, Quote
 from shared.domain.orders import OrderType, Side
 
@@ -81,23 +79,6 @@ def _share(raw: Any) -> float | None:
     if not 0 < share <= 1:
         raise BadMatching(f"volume_share: {raw!r} must be above 0 and at most 1 (0.1 is 10 %)")
     return share
-
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """Fractions of the traded value: what the venue takes, and what the market takes."""
-
-    fee_rate: float = 0.001
-    slippage: float = 0.0
-
-    @property
-    def rate(self) -> float:
-        return (1 + self.fee_rate) * (1 + self.slippage) - 1
-
-    def of(self, instrument: Instrument, liquidity: str = "taker") -> Costs:
-        """What trading one instrument costs: its own fee where it has one."""
-        own = instrument.maker_fee if liquidity == "maker" else instrument.taker_fee
-        return self if own is None else Costs(float(own), self.slippage)
 
 
 @dataclass(slots=True)
@@ -164,18 +145,6 @@ class Level:
                 break
             best = math.nextafter(best, math.inf if found < stop else -math.inf)
         return best
-
-
-def worsened(price: float, side: Side, slippage: float, tick: Decimal | None) -> float:
-    """The price after slippage, on the tick grid, rounded against us."""
-    if slippage == 0:
-        return price
-    moved = price * (1 + slippage) if side is Side.BUY else price * (1 - slippage)
-    if tick is None:
-        return moved
-    ticks = moved / float(tick)
-    whole = math.ceil(ticks - 1e-9) if side is Side.BUY else math.floor(ticks + 1e-9)
-    return float(whole * tick)
 
 
 def within_limit(level: Level, price: float) -> bool:

@@ -16,7 +16,8 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from engine.bars import Bars
-from engine.matching import Costs, Matching
+from engine.costs import Costs
+from engine.matching import Matching
 from shared.domain.market import Bar, MarketEvent, Quote, Tick
 from shared.domain.orders import Number, Order, OrderEvent, OrderRequest
 

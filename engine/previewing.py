@@ -23,7 +23,10 @@ def preview(loop: AccountLoop, decision: Decision, asked: ByHand) -> dict[str, A
     request = decision.requests[0] if decision.requests else None
     quantity = request.quantity if request is not None else _last_quantity(decision)
     value = None if quantity is None else float(quantity) * decision.price
-    fee = None if value is None else value * costs.of(instrument).fee_rate
+    fee = None
+    if quantity is not None and value is not None:
+        own = costs.of(instrument)
+        fee = own.cost(float(quantity), decision.price, own.highest_rate) - value
     sign = asked.asked.side.sign
     held = portfolio.held_by(asked.strategy_id, instrument.id)
     cash = portfolio.balance(instrument.quote_asset)

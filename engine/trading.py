@@ -19,9 +19,9 @@ import structlog
 from engine import settling, tickets
 from engine.actions import Action, Amend, Cancel
 from engine.adopting import NotToHand, handed_over
-from engine.books import costs_from
 from engine.byhand import ByHand, Protection
 from engine.core import FAILURES
+from engine.costs import Costs
 from engine.desk import Denied
 from engine.journal import LeaseLost, Settlement, is_away
 from engine.live import AccountLoop
@@ -326,7 +326,7 @@ class Trading:
             checks = loop.core.weigh(*owner, more, price, closes, values, interval)
             free = loop.core.exposure.free(BY_HAND, request.instrument_id, None)
             costs = loop.core.costs.of(loop.instruments[request.instrument_id])
-            cost = abs(more) * price * (1 + costs.fee_rate)
+            cost = abs(more) * price * (1 + costs.highest_rate) + abs(more) * costs.fee_per_unit
             if denied := [check.text for check in checks if not check.allowed]:
                 raise Denied(f"quantity: denied by risk: {'; '.join(denied)}", "quantity")
             if cost > free:
@@ -406,7 +406,7 @@ class Trading:
         loop = self._loops[account_id]
         async with loop.turn_lock:
             loop.reconfigure(
-                costs_from(row.costs),
+                Costs.from_json(row.costs),
                 Matching.from_json(row.matching),
                 Margin.from_json(row.margin),
             )

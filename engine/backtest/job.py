@@ -26,7 +26,8 @@ from engine.backtest.run import Specification, quote_asset
 from engine.backtest.run import run as run_specification
 from engine.backtest.trades import Trade, round_trips
 from engine.bars import Bars
-from engine.books import as_instrument, costs_from
+from engine.books import as_instrument
+from engine.costs import Costs
 from engine.history import NoSuchSeries, series_bars
 from engine.journal import bar_json, plain
 from engine.margin import Margin
@@ -122,7 +123,7 @@ def look_up(session: Session, request: BacktestRequest) -> Asked:
     try:
         code_hash = request.code_hash or catalogue.newest_hash(connection, request.strategy_type)
         cls = catalogue.strategy_class(connection, request.strategy_type, code_hash)
-        costs = costs_from(request.costs)
+        costs = Costs.from_json(request.costs)
         sizing = Sizing.from_json(request.sizing)
         policy = policy_from(request.risk_policy)
         matching = Matching.from_json(request.matching)

@@ -10,9 +10,10 @@ from typing import Any
 from engine.backtest.replay import Progress, Record, replay
 from engine.bars import Bars
 from engine.core import TradingCore
+from engine.costs import Costs
 from engine.execution.paper import PaperBroker
 from engine.margin import NO_MARGIN, Margin
-from engine.matching import Costs, Matching
+from engine.matching import Matching
 from engine.portfolio import Portfolio, float_number
 from engine.risk.rules import RiskPolicy
 from engine.sizing import Sizing

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
+from engine.costs import Costs, Traded
 from engine.execution.working import (
     Budget,
     Working,
@@ -21,7 +22,6 @@ from engine.execution.working import (
     pessimistic,
 )
 from engine.matching import (
-    Costs,
     Intrabar,
     Level,
     Matching,
@@ -31,7 +31,6 @@ from engine.matching import (
     on_quote,
     path,
     within_limit,
-    worsened,
 )
 from engine.portfolio import ToNumber
 from engine.sizing import lots
@@ -90,6 +89,7 @@ class _Ready(NamedTuple):
 class PaperBroker:
     """Takes requests of one account and tells what the market made of them.
 
+    `traded` is what fee tiers look at; after a restart somebody tells it what was traded before.
     `ambiguous` counts bars in which both a stop and a target of one position were touched, so that
     the intrabar rule decided which came first.
     """
@@ -110,6 +110,7 @@ class PaperBroker:
         self._working: dict[int, dict[UUID, Working]] = {}
         self._held: dict[UUID, list[OrderRequest]] = {}
         self._sequence = 0
+        self.traded = Traded()
         self.ambiguous = 0
 
     @property
@@ -204,6 +205,7 @@ class PaperBroker:
             value = request.value - order.filled_value - order.fees
         working = Working(request, level, quantity, value, at, self._next(), order.filled)
         working.fills, working.revision = len(order.fill_ids), order.revision
+        working.fees = working.owed = order.fees
         self._add(working)
 
     # Time -----------------------------------------------------------------------------
@@ -248,7 +250,7 @@ class PaperBroker:
 
     def _budget(self, bar: Bar) -> Budget:
         share = self._matching.volume_share
-        return Budget(None if share is None else share * bar.volume)
+        return Budget(None if share is None else share * bar.volume, bar.volume)
 
     def _inside(self, bar: Bar, budget: Budget) -> Iterator[Told]:
         """Worst case. Entries first, since their exits may follow in the same bar; then stops before targets."""
@@ -352,7 +354,8 @@ class PaperBroker:
             return
         sizes = {Side.BUY: quote.ask_quantity, Side.SELL: quote.bid_quantity}
         budgets = {
-            side: Budget(None if size is None else float(size)) for side, size in sizes.items()
+            side: Budget(None if size is None else float(size), float(size or 0))
+            for side, size in sizes.items()
         }
         middle = float((quote.bid + quote.ask) / 2)
         yield from self._execute(ready, lambda request: budgets[request.side], middle)
@@ -423,8 +426,7 @@ class PaperBroker:
         if quantity <= 0:
             return
         for working in (sell, buy):
-            fee_rate = self._number(0.0)
-            yield from self._trade(working, quantity, price, at, fee_rate, NETTED)
+            yield from self._trade(working, quantity, price, at, self._number(0.0), NETTED)
 
     def _wanted(self, working: Working, price: float) -> Number:
         """What is left of an order, as far as its position and short selling allow it."""
@@ -446,13 +448,18 @@ class PaperBroker:
         """Trade as much as funds and volume allow; what funds do not allow is cancelled."""
         request = working.request
         instrument = self._instruments[request.instrument_id]
-        price = raw
-        if not working.level.has_limit:
-            price = worsened(raw, request.side, self._costs.slippage, instrument.tick_size)
         if request.reduce_only and not self._left_to_close(request):
             yield from self._end(working, Cancelled(at, "nothing is left to close"))
             return
-        payable, cut = self._payable(working, price, instrument)
+        costs = self._costs.of(instrument, liquidity)
+        price = raw
+        if not working.level.has_limit:
+            price = costs.worsened(raw, request.side, 0.0, instrument.tick_size)
+        payable, cut = self._payable(working, price, instrument, at)
+        if payable is not None and costs.slippage_impact and not working.level.has_limit:
+            share = budget.share(float(self._within(budget, payable, instrument)))
+            price = costs.worsened(raw, request.side, share, instrument.tick_size)
+            payable, cut = self._payable(working, price, instrument, at)
         if payable is None:
             yield from self._end(working, Rejected(at, cut))
             return
@@ -465,9 +472,9 @@ class PaperBroker:
         if quantity > 0:
             if budget.left is not None:
                 budget.left -= float(quantity)
-            fee_rate = self._number(self._costs.of(instrument, liquidity).fee_rate)
+            fee = self._fee(working, quantity, price, at, liquidity)
             yield from self._trade(
-                working, quantity, price, at, fee_rate, liquidity, waits=waits, cut=cut
+                working, quantity, price, at, fee, liquidity, raw=raw, waits=waits, cut=cut
             )
         if waits and request.time_in_force is TimeInForce.IOC and self._is_working(working):
             yield from self._end(working, Cancelled(at, "no more could trade at once"))
@@ -478,9 +485,10 @@ class PaperBroker:
         quantity: Number,
         price: float,
         at: datetime,
-        fee_rate: Number,
+        fee: Number,
         liquidity: str,
         *,
+        raw: float | None = None,
         waits: bool | None = None,
         cut: str = "",
     ) -> Iterator[Told]:
@@ -489,7 +497,7 @@ class PaperBroker:
         request = working.request
         instrument = self._instruments[request.instrument_id]
         amount = self._number(price)
-        fee = quantity * amount * fee_rate
+        working.fees += fee
         self._take(working, quantity, quantity * amount + fee, instrument)
         if waits is None:
             waits = (working.quantity if working.quantity is not None else working.value) > 0  # type: ignore[operator]
@@ -510,6 +518,7 @@ class PaperBroker:
             at=at,
             liquidity=liquidity,
             last=done and not cut,
+            raw=price if raw is None else raw,
         )
         working.fills += 1
         before = self._funds.held_by(request.strategy_id, request.instrument_id)
@@ -548,8 +557,31 @@ class PaperBroker:
             yield from self._end_protection(request, at, "nothing is left to protect")
         yield from self._wake(request, fill, is_complete=is_complete)
 
+    def _rate(self, costs: Costs, at: datetime) -> float:
+        """The fee rate now: where there are tiers, by what was traded in 30 days."""
+        if not costs.fee_tiers:
+            return costs.fee_rate
+        return costs.rate_of(self.traded.until(at.toordinal()))
+
+    def _fee(
+        self, working: Working, quantity: Number, price: float, at: datetime, liquidity: str
+    ) -> Number:
+        """What this fill is charged: its own fee, and what its order still lacks of the minimum."""
+        instrument = self._instruments[working.request.instrument_id]
+        costs = self._costs.of(instrument, liquidity)
+        fee = quantity * self._number(price) * self._number(self._rate(costs, at))
+        if costs.fee_per_unit:
+            fee += quantity * self._number(costs.fee_per_unit)
+        if costs.fee_tiers:
+            self.traded.add(at.toordinal(), float(quantity) * price)
+        if not costs.fee_minimum:
+            return fee
+        working.owed += fee
+        least = self._number(costs.fee_minimum)
+        return max(max(working.owed, least) - working.fees, 0 * fee)
+
     def _payable(
-        self, working: Working, price: float, instrument: Instrument
+        self, working: Working, price: float, instrument: Instrument, at: datetime
     ) -> tuple[Number | None, str]:
         """(quantity that can be traded, why the rest of it cannot); None when nothing can."""
         request = working.request
@@ -560,17 +592,21 @@ class PaperBroker:
         closes = self._left_to_close(request)
         if request.side is Side.SELL and not self._funds.allow_short:
             return self._sellable(working, closes)
-        per_unit = price * (1 + self._costs.of(instrument).fee_rate)
+        costs = self._costs.of(instrument)
+        rate, paid = self._rate(costs, at), float(working.fees)
         power = max(0.0, float(self._funds.power(request.instrument_id)))
         if working.value is not None:
-            spend = min(float(working.value), float(closes) * per_unit + power)
-            quantity = self._in_lots(spend / per_unit, instrument.lot_size)
+            frees = costs.cost(float(closes), price, rate, paid) if closes else 0.0
+            spend = min(float(working.value), frees + power)
+            affordable = costs.affordable(spend, price, rate, paid)
+            quantity = self._in_lots(affordable, instrument.lot_size)
             return quantity, "" if quantity is not None else "insufficient funds"
         assert working.quantity is not None
         added = float(working.quantity) - float(closes)
-        if added * per_unit <= power * (1 + 1e-12):
+        if added <= 0 or costs.cost(added, price, rate, paid) <= power * (1 + 1e-12):
             return working.quantity, ""
-        most = self._in_lots(float(closes) + power / per_unit, instrument.lot_size)
+        affordable = costs.affordable(power, price, rate, paid)
+        most = self._in_lots(float(closes) + affordable, instrument.lot_size)
         return most, "insufficient funds for the rest" if most is not None else "insufficient funds"
 
     @staticmethod

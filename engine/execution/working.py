@@ -12,7 +12,10 @@ from shared.domain.orders import Number, OrderRequest, OrderType, Side
 
 @dataclass(slots=True)
 class Working:
-    """`quantity` and `value` are what is left to trade; one of them is None. `sequence` is the order of arrival."""
+    """`quantity` and `value` are what is left to trade; one of them is None. `sequence` is the order of arrival.
+
+    `fees` is what it was charged; `owed` the same without a minimum.
+    """
 
     request: OrderRequest
     level: Level
@@ -23,6 +26,8 @@ class Working:
     filled: Number = 0
     fills: int = 0
     revision: int = 0
+    fees: Number = 0
+    owed: Number = 0
 
     def lives_through(self, bar: Bar) -> bool:
         """Not when its life ends inside the bar: it may have been over before the price got there."""
@@ -35,9 +40,14 @@ class Working:
 
 @dataclass(slots=True)
 class Budget:
-    """How much may still trade at this price or in this bar; None is no limit."""
+    """How much may still trade at this price or in this bar (None is no limit), of `volume` that did."""
 
     left: float | None = None
+    volume: float = 0.0
+
+    def share(self, quantity: float) -> float:
+        """The part of the volume a quantity is; all of it where nothing is known of the volume."""
+        return min(1.0, quantity / self.volume) if self.volume > 0 else 1.0
 
 
 def level_of(request: OrderRequest, limit: float | None, stop: float | None) -> Level:

@@ -221,6 +221,8 @@ class Fill:
     liquidity: str = "taker"
     last: bool = False
     """The venue says nothing is left: a value order has no quantity to compare with."""
+    raw: float | None = None
+    """The price before slippage, where our own matching knows it. Not stored."""
 
 
 OrderEvent = (

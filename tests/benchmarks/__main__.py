@@ -24,9 +24,9 @@ from deploy.schema import migrate
 from engine import catalogue
 from engine.backtest.run import Specification, run
 from engine.bars import Bars
+from engine.costs import Costs
 from engine.history import series_bars, store_live_bars
 from engine.jobs import perform
-from engine.matching import Costs
 from engine.risk.rules import OFF, RiskPolicy
 from engine.sizing import Sizing
 from engine.strategies.evaluation import BoundInput

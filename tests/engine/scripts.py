@@ -9,7 +9,7 @@ import numpy as np
 from engine.backtest.job import leg_fills
 from engine.backtest.replay import Record, _begin, _finest, _moment
 from engine.backtest.run import Specification, assemble, run
-from engine.matching import Costs
+from engine.costs import Costs
 from engine.risk.rules import OFF
 from engine.sizing import Sizing
 from engine.strategies.base import BaseStrategy

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.actions import Decide
+from engine.costs import Costs
 from engine.indicators import sma
-from engine.matching import Costs
 from engine.risk.rules import OFF, MaxDrawdown, PositionSize
 from engine.sizing import Sizing
 from engine.standing import Standing

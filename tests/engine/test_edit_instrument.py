@@ -8,9 +8,9 @@ from decimal import Decimal
 import pytest
 import sqlalchemy as sa
 
+from engine.costs import Costs
 from engine.desk import Denied
 from engine.instruments import edit
-from engine.matching import Costs
 from shared.db.market import InstrumentRow
 from shared.db.sessions import make_engine
 from shared.db.trading import EventRow

@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from engine.costs import Costs
 from engine.execution.paper import PaperBroker
-from engine.matching import Costs, worsened
 from engine.portfolio import decimal_number
 from shared.domain.market import Bar, Quote
 from shared.domain.orders import (
@@ -303,10 +303,10 @@ def test_a_value_order_spends_its_value_costs_included():
 
 
 def test_slippage_is_against_us_and_on_the_tick_grid():
-    assert worsened(100.0, Side.BUY, 0.0005, None) == pytest.approx(100.05)
-    assert worsened(100.0, Side.BUY, 0.00051, Decimal("0.01")) == 100.06
-    assert worsened(100.0, Side.SELL, 0.00051, Decimal("0.01")) == 99.94
-    assert worsened(100.003, Side.BUY, 0.0, Decimal("0.01")) == 100.003
+    assert Costs(slippage=0.0005).worsened(100.0, Side.BUY, 0.0, None) == pytest.approx(100.05)
+    assert Costs(slippage=0.00051).worsened(100.0, Side.BUY, 0.0, Decimal("0.01")) == 100.06
+    assert Costs(slippage=0.00051).worsened(100.0, Side.SELL, 0.0, Decimal("0.01")) == 99.94
+    assert Costs().worsened(100.003, Side.BUY, 0.0, Decimal("0.01")) == 100.003
 
 
 def a_quote(bid, ask, seconds=1):

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from engine import catalogue, lease
 from engine.backtest.run import Specification, run
 from engine.bootstrap import Assembly, bind, unsent
+from engine.costs import Costs
 from engine.desk import Desk
 from engine.history import store_live_bars
 from engine.journal import Journal
-from engine.matching import Costs
 from engine.risk.rules import OFF, policy_from
 from engine.sizing import Sizing
 from shared.db.market import InstrumentRow

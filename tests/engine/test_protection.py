@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from engine.backtest.replay import settle
-from engine.matching import Costs
+from engine.costs import Costs
 from engine.sizing import Sizing
 from engine.strategies.evaluation import BadSignal
 from shared.domain.identity import RESEARCH_STRATEGY

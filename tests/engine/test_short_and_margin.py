@@ -11,8 +11,8 @@ import pytest
 from engine.backtest.job import leg_fills
 from engine.backtest.run import run
 from engine.backtest.trades import round_trips
+from engine.costs import Costs
 from engine.margin import BadMargin, Margin
-from engine.matching import Costs
 from engine.portfolio import Portfolio, decimal_number
 from engine.risk.rules import OFF, MaxPositions
 from engine.sizing import Facts, Sizing, size

@@ -11,8 +11,8 @@ import pytest
 from engine.actions import Cancel, Decide
 from engine.backtest.replay import replay, settle
 from engine.core import TradingCore
+from engine.costs import Costs
 from engine.execution.paper import PaperBroker
-from engine.matching import Costs
 from engine.portfolio import Portfolio, float_number
 from engine.risk.rules import OFF, Volatility
 from engine.sizing import Sizing
