@@ -60,7 +60,7 @@ class Fills:
 
     @classmethod
     def none(cls) -> Self:
-        columns: dict[str, Any] = {name: np.zeros(0, type_) for name, type_ in _FILL_TYPES.items()}
+        columns: dict[str, Any] = {name: np.zeros(0, type_) for name, type_ in FILL_TYPES.items()}
         return cls(**columns)
 
     def __len__(self) -> int:
@@ -68,11 +68,11 @@ class Fills:
 
     def __getitem__(self, rows: Any) -> Fills:
         """Some of the fills; tags keep their numbers."""
-        columns: dict[str, Any] = {name: getattr(self, name)[rows] for name in _FILL_TYPES}
+        columns: dict[str, Any] = {name: getattr(self, name)[rows] for name in FILL_TYPES}
         return Fills(**columns, tags=self.tags)
 
 
-_FILL_TYPES: Final[dict[str, Any]] = {
+FILL_TYPES: Final[dict[str, Any]] = {
     "instrument": np.int64,
     "at": np.int64,
     "side": np.int8,

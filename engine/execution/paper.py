@@ -540,7 +540,10 @@ class PaperBroker:
         assert working.value is not None
         left = working.value - spent
         lot = instrument.lot_size
-        worth = lot * spent / quantity if lot is not None else 1e-9 * abs(float(spent))
+        if lot is not None:
+            worth = self._number(float(lot)) * spent / quantity
+        else:
+            worth = self._number(1e-9 * abs(float(spent)))
         working.value = left if left >= worth else 0 * left
 
     def _follow_up(

@@ -14,7 +14,7 @@ from engine.bars import Bars
 from engine.indicators import Column
 from engine.strategies.base import BaseStrategy, Features, Moment, aligned
 from shared.domain.market import Bar
-from shared.domain.signals import Entry, Exit, Limit, Signal, Stop
+from shared.domain.signals import Entry, Exit, Limit, Signal, Signals, Stop
 
 NAN: Final = math.nan
 Holdings = Callable[[], tuple[Mapping[str, float], Mapping[str, float]]]
@@ -38,10 +38,13 @@ class BadSignal(ValueError):
 class Evaluation:
     """A strategy over `bars`: its columns on the clock's rows, and its signals there.
 
-    `targets[i][row]` is the array form's target of the i-th trading instrument, as plain floats.
+    signals  what the array form said; None of the scalar form
+    target   float64[moments, trading instruments], its targets
     """
 
-    __slots__ = ("_array", "bars", "clock", "columns", "inputs", "strategy", "targets", "traded")
+    __slots__ = (
+        "_targets", "bars", "clock", "columns", "inputs", "signals", "strategy", "target", "traded",
+    )  # fmt: skip
 
     def __init__(
         self, strategy: BaseStrategy, inputs: Sequence[BoundInput], bars: Mapping[str, Bars]
@@ -52,18 +55,16 @@ class Evaluation:
         self.clock = next(bound.key for bound in inputs if bound.trades)
         self.traded = traded_inputs(inputs)
         self.columns, closed_at = aligned(strategy, bars, self.clock)
-        self._array = None
-        self.targets: list[list[float]] = []
+        self.signals: Signals | None = None
+        self._targets: list[list[float]] | None = None
         if strategy.is_array():
-            self._array = strategy.generate_signals(Features(self.columns, closed_at))
-            self.targets = self._checked_targets(len(closed_at))
+            self.signals = strategy.generate_signals(Features(self.columns, closed_at))
+            self.target = self._shaped(np.asarray(self.signals.target, np.float64), len(closed_at))
 
     def __len__(self) -> int:
         return len(self.bars[self.clock])
 
-    def _checked_targets(self, rows: int) -> list[list[float]]:
-        assert self._array is not None
-        target = np.asarray(self._array.target, dtype=np.float64)
+    def _shaped(self, target: np.ndarray[Any, Any], rows: int) -> np.ndarray[Any, Any]:
         if target.ndim == 1:
             target = target[:, None]
         if target.shape != (rows, len(self.traded)):
@@ -71,20 +72,27 @@ class Evaluation:
                 f"target has shape {target.shape}; give one row a moment and one column a trading "
                 f"instrument: {(rows, len(self.traded))}"
             )
-        if np.isinf(target).any():
-            raise BadSignal("target holds an infinite value: give a fraction, or NaN to leave")
-        return [target[:, column].tolist() for column in range(target.shape[1])]
+        return target
+
+    @property
+    def targets(self) -> list[list[float]]:
+        """`targets[i][row]` is the target of the i-th trading instrument, as plain floats."""
+        if self._targets is None:
+            if np.isinf(self.target).any():
+                raise BadSignal("target holds an infinite value: give a fraction, or NaN to leave")
+            self._targets = [column.tolist() for column in self.target.T]
+        return self._targets
 
     def signal(self, column: int, row: int) -> Signal:
         """The array form's signal of one instrument at one row, in scalars."""
-        assert self._array is not None
+        assert self.signals is not None
         target = self.targets[column][row]
         return Signal(
             instrument=self.traded[column].symbol,
             target=None if math.isnan(target) else target,
-            entry=_scalar_entry(self._array.entry, row, column),
-            exits=tuple(_scalar_exit(exit_, row, column) for exit_ in self._array.exits),
-            tag=self._array.tag,
+            entry=_scalar_entry(self.signals.entry, row, column),
+            exits=tuple(_scalar_exit(exit_, row, column) for exit_ in self.signals.exits),
+            tag=self.signals.tag,
         )
 
     def scalar_signals(self, row: int, holdings: Holdings) -> list[Signal]:

@@ -242,6 +242,10 @@ OrderEvent = (
 )
 
 
+_NOISE: Final = 1e-12
+"""Of a quantity: what float sums may be off by."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """A request and everything that became of it.
@@ -286,9 +290,12 @@ class Order:
 
     @property
     def is_complete(self) -> bool:
-        """Nothing is left to trade."""
+        """Nothing is left to trade. Parts that are floats may miss their sum by its last digits."""
         asked = self.asked_quantity
-        return self.is_last if asked is None else bool(self.fill_ids) and self.filled >= asked
+        if asked is None:
+            return self.is_last
+        least = asked * (1 - _NOISE) if isinstance(asked, float) else asked
+        return bool(self.fill_ids) and self.filled >= least
 
 
 class ImpossibleEvent(ValueError):
@@ -433,5 +440,5 @@ def overfilled(order: Order) -> bool:
     """More traded than asked: a real disagreement with the venue, recorded as a break."""
     asked = order.asked_quantity
     return asked is not None and order.filled > asked * (
-        1 + Decimal("1e-12") if isinstance(order.filled, Decimal) else 1 + 1e-12
+        1 if isinstance(order.filled, Decimal) else 1 + _NOISE
     )

@@ -1,0 +1,160 @@
+"""The shortest way through the commonest run: one series, market orders that fill at the next open.
+
+The same arithmetic as the other kernels in the same order, with everything left out that cannot happen:
+no exits beside the orders, no margin, no rules, no lots or ticks, no fee but by value and unit, no quiet
+bars. `Machine._set_shortcuts` says when. Results are the same to the last bit; a test holds them to that.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from engine.backtest.kernels.books import affordable, cost_of, on_top
+from engine.backtest.kernels.columns import TARGET, nth, number, put
+from engine.backtest.kernels.filling import worsened
+from engine.backtest.kernels.layout import BAD_SIGNAL, CASH, DONE, FULL, LEG_EXIT
+from engine.compiled import compiled
+
+
+@compiled
+def plain(a: Any, s: Any, books: Any, fills: Any, places: Any, wants: Any, until: int) -> int:
+    """As `loop.run`. What waits for the next open is kept in `a.leaving`, `a.entering` and `a.spending`."""
+    book, place = nth(books, 0), nth(places, 0)
+    while a.moment < until:
+        if a.fills_room - a.fills < 2:
+            return FULL
+        acts = stretch(a, book, place, wants, until)
+        if acts:
+            if np.isinf(book.asked):
+                return BAD_SIGNAL
+            if decide(a, s, book, book.asked, a.price):
+                book.before, book.target = book.target, book.asked
+            a.orders += a.leaving != 0 or a.entering != 0 or a.spending != 0
+        if a.moment < until and (a.leaving != 0 or a.entering != 0 or a.spending != 0):
+            row = book.row + 1
+            trade(a, s, book, fills, number(place.open, row), row)
+    return DONE
+
+
+@compiled
+def stretch(a: Any, book: Any, place: Any, wants: Any, until: int) -> bool:
+    """Pass moments until one whose target is new; whether there was one. It is passed too."""
+    target, step = wants.address[TARGET], wants.step[TARGET]
+    closes, opens = place.close, place.open
+    equities, exposures = a.equities, a.exposures
+    first, row, clock_row = a.moment, book.row, a.clock_row
+    cash, quantity, peak = a.cash, book.quantity, a.peak
+    asked, stands = book.asked, book.target
+    worth, price, opened, acts = a.equity, a.price, a.opened, False
+    m = first
+    while m < until and not acts:
+        row += 1
+        clock_row += 1
+        before = asked
+        asked = number(target, clock_row * step)
+        acts = asked != stands and asked != before and asked == asked
+        price = number(closes, row)
+        opened = number(opens, row)  # so that the next one is near when an order fills at it
+        worth, share = cash, 0.0
+        if quantity != 0:
+            worth = cash + quantity * price
+            share = 0.0 if worth == cash else (worth - cash) / worth
+        if worth > peak:
+            peak = worth
+        put(equities, m, worth)
+        put(exposures, m, share)
+        m += 1
+    book.row = book.asked_row = row
+    book.asked, book.mark, book.has_mark = asked, price, 1
+    a.clock_row, a.moment, a.peak = clock_row, m, peak
+    a.equity, a.price, a.opened = worth, price, opened
+    return acts
+
+
+@compiled
+def decide(a: Any, s: Any, book: Any, target: float, price: float) -> bool:
+    """What to trade at the next open; whether the strategy now stands at `target`."""
+    a.decisions += 1
+    held = book.quantity
+    if target <= 0:
+        a.leaving = held
+        return True
+    free = min(a.cash, a.capital + (book.realised - book.fees - abs(book.cost)))
+    if s.method == CASH and held == 0:
+        a.spending = min(target, 1.0) * s.fraction * max(0.0, free)
+        return a.spending != 0
+    gained = book.realised - book.fees
+    if held != 0:
+        gained += held * price - book.cost
+    change = target * s.fraction * (a.capital + gained) / price - held
+    if change < 0:
+        a.leaving = min(-change, held)
+        return True
+    a.entering = min(change, max(0.0, free) / (price * (1 + on_top(s, book.top_rate, price))))
+    return a.entering != 0 or held != 0
+
+
+@compiled
+def trade(a: Any, s: Any, book: Any, fills: Any, raw: float, row: int) -> None:
+    """What waited fills at this bar's open. The time is filled in from the row when all is done."""
+    rate, leaves = book.taker_rate, a.leaving != 0
+    quantity = min(a.leaving, book.quantity)
+    side = -1 if leaves else 1
+    price = worsened(s, book, raw, side, 0.0)
+    if not leaves:
+        power = max(0.0, a.cash)
+        if a.spending != 0:
+            quantity = affordable(s, min(a.spending, power), price, rate, 0.0)
+        else:
+            quantity = a.entering
+            if cost_of(s, quantity, price, rate, 0.0) > power * (1 + 1e-12):
+                quantity = affordable(s, power, price, rate, 0.0)
+                a.partly_filled += quantity > 0
+    a.leaving = a.entering = a.spending = 0.0
+    if quantity <= 0:
+        a.rejected += 1
+        book.target = 0.0 if book.quantity == 0 else book.before
+        return
+    value = quantity * price
+    fee = value * rate
+    if s.fee_per_unit != 0:
+        fee += quantity * s.fee_per_unit
+    hold(a, book, side, quantity, price, row)
+    book.fees += fee
+    a.cash = a.cash - value if side > 0 else a.cash + value
+    if fee > 0:
+        a.cash -= fee
+    a.fees += fee
+    told = nth(fills, a.fills)
+    told.book, told.side, told.tag = 0, side, s.tag
+    told.leg = LEG_EXIT if leaves else 0
+    told.at, told.quantity, told.price, told.raw, told.fee = row, quantity, price, raw, fee
+    a.fills += 1
+    if price != raw:
+        lost = abs(price - raw) * quantity
+        spread = min(lost, s.half_spread * raw * quantity)
+        a.spread += spread
+        a.slippage += lost - spread
+
+
+@compiled
+def hold(a: Any, book: Any, side: int, quantity: float, price: float, at: int) -> None:
+    """The position after a fill, by average cost."""
+    before, change = book.quantity, side * quantity
+    if book.first == 0:
+        book.first = a.booked = 1
+    book.quantity = before + change
+    if side > 0:
+        if before == 0:
+            book.opened_at = at
+        book.cost = book.cost + change * price
+    elif quantity < before:
+        released = book.cost * quantity / before
+        book.realised = book.realised - change * price - released
+        book.cost = book.cost - released
+    else:
+        book.realised = book.realised + before * price - book.cost
+        book.opened_at = 0
+        book.cost = 0.0
