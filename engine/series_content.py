@@ -126,12 +126,13 @@ def _content(series: Series, raw: bytes, content_hash: str) -> Content:
     types = {name: "int64" if name.endswith("_at") else "float64" for name in _COLUMNS}
     frame = pd.read_csv(io.BytesIO(raw), header=None, names=list(_COLUMNS), dtype=types)[::-1]
     columns = {name: frame[name].to_numpy() for name in _COLUMNS}
+    prices: dict[str, Any] = {name: np.ascontiguousarray(columns[name]) for name in _COLUMNS[2:7]}
     bars = Bars(
         instrument_id=series.instrument_id,
         interval=series.interval,
         opened_at=columns["opened_at"] * _MICROSECOND,
         closed_at=columns["closed_at"] * _MICROSECOND,
-        **{name: np.ascontiguousarray(columns[name]) for name in _COLUMNS[2:7]},
+        **prices,
         filled=np.zeros(len(frame), np.bool_),
     )
     adjusted = columns["adjusted"]
