@@ -134,13 +134,11 @@ class BarCache:
     def asked_before(self, key: Key) -> bool:
         """Whether part of these bars was asked for before. From now on it was."""
         mark = self._path(key).with_suffix(".asked")
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            mark.open("xb").close()
-        except FileExistsError:
+        if mark.exists():
             return True
-        except OSError:
-            pass
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            mark.touch()
         return False
 
     def _path(self, key: Key) -> Path:
