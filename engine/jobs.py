@@ -23,6 +23,7 @@ from rq.timeouts import JobTimeoutException
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
+from engine import bar_cache
 from engine.work import (
     QUIET_KINDS,
     AttemptSuperseded,
@@ -119,6 +120,7 @@ def perform(
         return
     log.info("job.started", job=str(job_id), attempt=attempt, kind=job.kind, title=job.title)
     queueing.announce(client, job_id)
+    bar_cache.use(sessions, settings)
     work = Work(sessions, settings, job, listener)
     with _heartbeat(sessions, job_id, attempt):
         outcome = _run_body(work, job)
