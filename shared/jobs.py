@@ -24,7 +24,8 @@ DATA_POLICIES: Final = ("warn", "refuse")
 class BacktestRequest:
     """One run. Amounts as decimal strings, times as ISO 8601 in UTC ("" for all there is).
 
-    `inputs`: {key: {"series_id": int, "trades": bool}}
+    `inputs`: {key: {"series_id": int, "trades": bool}}, and "interval" in seconds for longer bars made of
+    the stored ones
     `costs`: {"fee_rate": "0.001", "slippage": "0.0005"} as fractions
     `sizing`: as `engine.sizing.Sizing` takes it; `risk_policy`: as `engine.risk.rules.policy_from` takes it
     `matching`, `margin`: as `engine.matching.Matching` and `engine.margin.Margin` take them

@@ -25,7 +25,8 @@ from engine.backtest.replay import Record
 from engine.backtest.run import Specification, quote_asset
 from engine.backtest.run import run as run_specification
 from engine.backtest.trades import Trade, round_trips
-from engine.bars import Bars
+from engine.bar_hash import used_hash
+from engine.bars import BadInterval, Bars
 from engine.books import as_instrument
 from engine.costs import Costs
 from engine.history import NoSuchSeries, series_bars
@@ -198,21 +199,29 @@ def _input(
         )
     instrument = as_instrument(session.get_one(InstrumentRow, series.instrument_id))
     try:
-        bars = series_bars(session, series.id, None, ends_at)
-    except NoSuchSeries as error:
+        bars = series_bars(session, series.id, None, ends_at, interval=_interval(key, given))
+    except (NoSuchSeries, BadInterval) as error:
         raise JobRefused(f"{key}: {error}") from error
-    bound = BoundInput(key, instrument.id, instrument.symbol, series.interval, trades)
+    bound = BoundInput(key, instrument.id, instrument.symbol, bars.interval, trades)
     row = {
         "series_id": series.id,
         "instrument_id": instrument.id,
         "symbol": instrument.symbol,
         "source": series.source,
-        "interval": series.interval,
+        "interval": bars.interval,
         "trades": trades,
         "data_hash": quality_job.content_hash(session, series.id),
         "used_hash": used_hash(bars),
     }
     return _Found(bound, instrument, bars, row, series.simulated)
+
+
+def _interval(key: str, given: Mapping[str, Any]) -> int:
+    """The seconds of longer bars that are asked for; 0 for the stored ones."""
+    interval = given.get("interval") or 0
+    if not isinstance(interval, int) or interval < 0:
+        raise JobRefused(f"{key}: interval {interval!r} is no number of seconds; leave it out")
+    return interval
 
 
 def _finer(
@@ -242,22 +251,6 @@ def _finer(
             )
         finer.append(series_bars(session, series_id, None, ends_at))
     return tuple(finer)
-
-
-def used_hash(bars: Bars) -> str:
-    """SHA-256 of the bars as they were used: those of the range, quiet intervals filled."""
-    digest = hashlib.sha256()
-    for column in (
-        bars.opened_at,
-        bars.closed_at,
-        bars.open,
-        bars.high,
-        bars.low,
-        bars.close,
-        bars.volume,
-    ):
-        digest.update(np.ascontiguousarray(column).tobytes())
-    return digest.hexdigest()
 
 
 def _range(request: BacktestRequest) -> tuple[datetime | None, datetime | None]:
