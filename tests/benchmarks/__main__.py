@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -134,7 +134,7 @@ def stored(bars: Bars, url: str, home: Path) -> list[tuple[str, float, str]]:
         )
         session.add(instrument)
         session.flush()
-        own = Bars(instrument.id, *(getattr(bars, name) for name in bars.__slots__[1:]))
+        own = replace(bars, instrument_id=instrument.id)
         store_live_bars(session.connection(), own, source="import", simulated=False)
         session.commit()
         series_id = session.scalar(sa.text("SELECT id FROM series"))
