@@ -61,6 +61,8 @@ BODIES: Final[dict[str, str]] = {
     "why": "engine.inquiry.job:run",
     "quality": "engine.quality_job:run",
     "pair_list": "engine.universe:run",
+    "sweep": "engine.sweeping.planning:run",
+    "sweep_chunk": "engine.sweeping.chunks:run",
 }
 
 SETTLE_FOR_SECONDS: Final = 30

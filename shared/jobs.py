@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 QUEUE: Final = "jobs"
+BULK_QUEUE: Final = "bulk"
+"""Work in many small pieces, taken when nothing waits in QUEUE: it keeps nobody who pressed a button waiting."""
+
 HEARTBEAT_SECONDS: Final = 2
 SILENT_AFTER_SECONDS: Final = 15
 """An attempt without a heartbeat for this long is dead: the job is tried again, or failed."""
@@ -31,6 +34,7 @@ class BacktestRequest:
     `matching`, `margin`: as `engine.matching.Matching` and `engine.margin.Margin` take them
     `data_policy`: "warn" keeps what is wrong with the bars with the run, "refuse" does not run on bars with
     one of the `data_findings`. `universe_id`: the pair list whose members of the day may be entered; 0 for all
+    `gate`: look whether the strategy sees bars before they are there
     """
 
     strategy_type: str
@@ -48,6 +52,7 @@ class BacktestRequest:
     data_policy: str = "warn"
     data_findings: list[str] = field(default_factory=lambda: list(FINDINGS))
     universe_id: int = 0
+    gate: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,36 @@ class PairListRequest:
     last_day: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class SweepRequest:
+    """Many runs: every combination of parameters on every one of some series. Its job plans it; chunks run it.
+
+    `base`: a BacktestRequest as JSON. Its `parameters` are those that stay as they are, its `inputs` those
+    beside `main`, which is each of `series_ids` in turn. `space`: axes as `shared.domain.space.axis_from`
+    takes them; the last one changes fastest. `constraints` as text. `objectives`: {"metric", "direction"}, the
+    first one ranks. `trials`: how many combinations random and Bayesian search may try. `aggregate`: what
+    several series make of a metric.
+    """
+
+    base: dict[str, Any]
+    space: list[dict[str, Any]]
+    series_ids: list[int]
+    objectives: list[dict[str, Any]]
+    constraints: list[str] = field(default_factory=list)
+    method: str = "grid"
+    trials: int = 0
+    seed: int = 1
+    aggregate: str = "mean"
+
+
+@dataclass(frozen=True, slots=True)
+class SweepChunkRequest:
+    """Some combinations of a sweep, by the number of the chunk; the one without any ranks what was found."""
+
+    sweep_id: int
+    number: int
+
+
 JobRequest = (
     BacktestRequest
     | ImportRequest
@@ -137,6 +172,8 @@ JobRequest = (
     | WhyRequest
     | QualityRequest
     | PairListRequest
+    | SweepRequest
+    | SweepChunkRequest
 )
 
 KINDS: Final[dict[str, type]] = {
@@ -147,6 +184,8 @@ KINDS: Final[dict[str, type]] = {
     "why": WhyRequest,
     "quality": QualityRequest,
     "pair_list": PairListRequest,
+    "sweep": SweepRequest,
+    "sweep_chunk": SweepChunkRequest,
 }
 
 

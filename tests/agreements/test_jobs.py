@@ -32,6 +32,7 @@ def test_a_request_survives_its_row(kind):
         "dict[str, Any]": {"a": 1},
         "int": 3,
         "list[str]": ["b"],
+        "list[int]": [4],
         "list[dict[str, Any]]": [{"c": 2}],
     }
     type_ = asking.KINDS[kind]
