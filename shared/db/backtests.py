@@ -66,10 +66,19 @@ class RunRow(Base):
     """One backtest: what was asked, which code and data answered, and the numbers. Written by its job.
 
     `metrics` is {name: {"value": float|null, "reason": str, "n": int, "how": str}}; `options` holds
-    capital, costs, sizing and risk policy; `inputs` as in strategies, with `source` and data hash.
+    capital, costs, sizing and risk policy; `inputs` as in strategies, with `source` and data hash. `gate` is what
+    `engine.lookahead` found, as `Verdict.as_json` gives it; None for a run that was not examined.
     """
 
     __tablename__ = "runs"
+    __table_args__ = (
+        sa.Index(
+            "ix_runs_leaking",
+            "code_hash",
+            "strategy_type",
+            postgresql_where=sa.text("gate ->> 'verdict' = 'leaks'"),
+        ),
+    )
 
     id: Mapped[Serial]
     job_id: Mapped[UUID | None] = mapped_column(sa.ForeignKey("jobs.id"), unique=True)
@@ -84,6 +93,7 @@ class RunRow(Base):
     engine: Mapped[str]
     elapsed_seconds: Mapped[float] = mapped_column(sa.Double)
     metrics: Mapped[Json]
+    gate: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     digest: Mapped[str]
     simulated: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     requested_by: Mapped[str] = mapped_column(default="", server_default="")
