@@ -89,6 +89,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--universe", default="", metavar="PAIR LIST", help="enter only its members of the day"
     )
+    parser.add_argument(
+        "--no-gate", action="store_true", help="do not look whether the strategy looks ahead"
+    )
     parser.add_argument("--json", action="store_true", help="print the run as JSON")
 
 
@@ -102,8 +105,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         if job.state != "done":
             print(f"seraphim: {job.error or job.progress_text}", file=sys.stderr)
             return Exit.FAILED
-        _show(url, int((job.result or {})["run_id"]), as_json=args.json)
-    return Exit.OK
+        leaks = _show(url, int((job.result or {})["run_id"]), as_json=args.json)
+    return Exit.LOOKS_AHEAD if leaks else Exit.OK
 
 
 def _sync_catalogue(url: str, settings: Settings) -> None:
@@ -135,6 +138,7 @@ def _request(args: argparse.Namespace, url: str) -> BacktestRequest:
         },
         sizing=_sizing(args.sizing),
         risk_policy=_policy(args.risk, off=args.no_risk),
+        gate=not args.no_gate,
     )
 
 
@@ -219,15 +223,17 @@ def _policy(given: list[str], *, off: bool) -> dict[str, Any]:
     return policy
 
 
-def _show(url: str, run_id: int, *, as_json: bool) -> None:
+def _show(url: str, run_id: int, *, as_json: bool) -> bool:
+    """Print the run; whether its strategy looks ahead."""
     engine = make_engine(url)
     with engine.connect() as connection:
         row = connection.execute(sa.select(RunRow.__table__).where(RunRow.id == run_id)).one()
     engine.dispose()
+    leaks = row.gate is not None and row.gate["verdict"] == "leaks"
     if as_json:
         kept = {key: value for key, value in row._mapping.items() if key != "job_id"}
         print(json.dumps(kept, default=str))
-        return
+        return leaks
     rate = row.bars / row.elapsed_seconds if row.elapsed_seconds else 0
     print(
         f"Run {row.id}: {row.strategy_type}, {row.starts_at:%Y-%m-%d} to {row.ends_at:%Y-%m-%d}, ",
@@ -236,6 +242,24 @@ def _show(url: str, run_id: int, *, as_json: bool) -> None:
     print(f"{row.bars:,} bars in {row.elapsed_seconds:.2f} s ({rate:,.0f} a second)")
     for name, metric in row.metrics.items():
         print(f"  {name.replace('_', ' '):<20} {_value(metric):>18}")
+    print(_gate_text(row.gate))
+    return leaks
+
+
+def _gate_text(gate: dict[str, Any] | None) -> str:
+    """What the look-ahead gate found, in a line or a few."""
+    if gate is None:
+        return "Look-ahead: not examined (--no-gate)"
+    cost = f"{gate['seconds']:.2f} s of {gate['budget_seconds']:.2f} s"
+    head = f"Look-ahead: {gate['verdict'].upper() if gate['findings'] else gate['verdict']} ({cost})"
+    told = [finding["text"] for finding in gate["findings"]] or [gate["text"]]
+    short = [w for w in gate["warmups"] if not w["enough"]]
+    told += [
+        f"the feature {w['feature']!r} needs {w['needed'] or 'all'} bars of history, "
+        f"{w['declared']} are declared: live it starts from less"
+        for w in short
+    ]
+    return "\n".join([head, *(f"  {line}" for line in told)])
 
 
 def _value(metric: dict[str, Any]) -> str:
