@@ -6,11 +6,11 @@ import hashlib
 import math
 import time
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import orjson
@@ -22,15 +22,17 @@ from engine.actions import Booked
 from engine.backtest import bars_policy
 from engine.backtest.metrics import Curve, Metric, as_json, measure
 from engine.backtest.replay import Record
+from engine.backtest.results import LEGS, NEVER, REASONS, Counts, Fills, Trades
 from engine.backtest.run import Specification, quote_asset
 from engine.backtest.run import run as run_specification
-from engine.backtest.trades import Trade, round_trips
+from engine.backtest.trades import round_trips
 from engine.bar_hash import used_hash
-from engine.bars import BadInterval, Bars
+from engine.bars import BadInterval, Bars, instant, nanoseconds
 from engine.books import as_instrument
 from engine.costs import Costs
 from engine.history import NoSuchSeries, series_bars
 from engine.journal import bar_json, plain
+from engine.lookahead.gate import budget, examine
 from engine.margin import Margin
 from engine.matching import Intrabar, Matching
 from engine.risk.rules import policy_from
@@ -47,7 +49,7 @@ from shared.db.backtests import (
     RunTradeRow,
 )
 from shared.db.market import InstrumentRow, SeriesRow
-from shared.domain.decisions import Decision
+from shared.domain.decisions import Decision, Outcome
 from shared.domain.instruments import Instrument
 from shared.domain.market import interval_text
 from shared.domain.orders import Leg, Side
@@ -80,6 +82,8 @@ class LegFill:
     at: datetime
     leg: str
     tag: str
+    raw: float = math.nan
+    """The price before slippage; NaN if it is not known."""
 
 
 def run(request: BacktestRequest, work: Work) -> dict[str, Any]:
@@ -100,11 +104,13 @@ def run(request: BacktestRequest, work: Work) -> dict[str, Any]:
         raise JobRefused(f"{request.strategy_type}: {error}") from error
     result = conclude(asked.specification, outcome.record)
     elapsed = time.monotonic() - started
+    gate = _examined(request, asked, outcome.record, result, elapsed, work)
     work.progress(0.95, "storing")
     with work.sessions() as session:
         work.hold(session)
         row = _run_row(request, asked, result, bars, elapsed, work)
         row.options["ambiguous_bars"] = outcome.ambiguous
+        row.gate = gate
         session.add(row)
         session.flush()
         _store(session, row.id, asked, outcome.record, result)
@@ -112,6 +118,23 @@ def run(request: BacktestRequest, work: Work) -> dict[str, Any]:
         work.finish(session, answer)
         session.commit()
     return answer
+
+
+def _examined(
+    request: BacktestRequest,
+    asked: Asked,
+    record: Record,
+    result: Result,
+    elapsed: float,
+    work: Work,
+) -> dict[str, Any] | None:
+    """What the look-ahead gate finds; None if it was not to look."""
+    if not request.gate:
+        return None
+    work.progress(0.92, "looking whether it looks ahead")
+    decided_at = np.array([nanoseconds(d.decided_at) for d in record.decisions], dtype=np.int64)
+    verdict = examine(asked.specification, decided_at, budget(elapsed), in_columns(result.fills))
+    return verdict.as_json()
 
 
 # Looking up ------------------------------------------------------------------------------------
@@ -319,7 +342,7 @@ class Result:
     """A run's numbers: what its page shows."""
 
     fills: list[LegFill]
-    trades: list[Trade]
+    trades: Trades
     metrics: tuple[Metric, ...]
     digest: str
 
@@ -329,7 +352,8 @@ def conclude(specification: Specification, record: Record) -> Result:
     fills = leg_fills(record.fills, record.decisions)
     traded = [bound for bound in specification.inputs if bound.trades]
     bars = {bound.instrument_id: specification.bars[bound.key] for bound in reversed(traded)}
-    trades = round_trips(fills, bars)
+    columns = in_columns(fills)
+    trades = round_trips(columns, bars)
     curve = Curve(
         started_at=_began(specification, bars[traded[0].instrument_id]),
         capital=specification.capital,
@@ -344,7 +368,8 @@ def conclude(specification: Specification, record: Record) -> Result:
     metrics = measure(
         curve,
         trades,
-        fees=math.fsum(fill.fee for fill in fills),
+        fills=columns,
+        counts=_counts(record.decisions),
         calendar=specification.instruments[traded[0].instrument_id].calendar,
         hold=held,
     )
@@ -376,17 +401,43 @@ def leg_fills(booked: Iterable[Booked], decisions: Iterable[Decision]) -> list[L
             b.fill.at,
             "time_exit" if b.fill.client_order_id in timed else b.leg.value,
             b.tag,
+            math.nan if b.fill.raw is None else float(b.fill.raw),
         )
         for b in booked
     ]
 
 
-def _digest(trades: Sequence[Trade], metrics: Sequence[Metric]) -> str:
+def in_columns(fills: Sequence[LegFill]) -> Fills:
+    """The fills as columns; a raw price that is not known is the price."""
+    tags = {tag: code for code, tag in enumerate(dict.fromkeys(fill.tag for fill in fills))}
+    price = np.array([fill.price for fill in fills], dtype=np.float64)
+    raw = np.array([fill.raw for fill in fills], dtype=np.float64)
+    return Fills(
+        instrument=np.array([fill.instrument_id for fill in fills], dtype=np.int64),
+        at=np.array([nanoseconds(fill.at) for fill in fills], dtype=np.int64),
+        side=np.array([fill.side.sign for fill in fills], dtype=np.int8),
+        quantity=np.array([fill.quantity for fill in fills], dtype=np.float64),
+        price=price,
+        raw=np.where(np.isnan(raw), price, raw),
+        fee=np.array([fill.fee for fill in fills], dtype=np.float64),
+        leg=np.array([LEGS.index(fill.leg) for fill in fills], dtype=np.int8),
+        tag=np.array([tags[fill.tag] for fill in fills], dtype=np.int32),
+        tags=tuple(tags) or ("",),
+    )
+
+
+def _counts(decisions: Iterable[Decision]) -> Counts:
+    made = list(decisions)
+    return Counts(
+        orders=sum(len(d.requests) for d in made if d.outcome is Outcome.ORDERED),
+        denied=sum(d.outcome is Outcome.DENIED for d in made),
+    )
+
+
+def _digest(trades: Trades, metrics: Sequence[Metric]) -> str:
     """SHA-256 of trades and metric values: equal digests are equal runs."""
-    content = [[asdict(trade) for trade in trades], [[m.name, m.value] for m in metrics]]
-    return hashlib.sha256(
-        orjson.dumps(content, default=str, option=orjson.OPT_SERIALIZE_NUMPY)
-    ).hexdigest()
+    content = [list(trades.rows()), trades.tags, [[m.name, m.value] for m in metrics]]
+    return hashlib.sha256(orjson.dumps(content)).hexdigest()
 
 
 def _summary(result: Result) -> str:
@@ -439,7 +490,7 @@ def _run_row(
 
 def _store(session: Session, run_id: int, asked: Asked, record: Record, result: Result) -> None:
     for table, rows in (
-        (RunTradeRow, [_trade_row(run_id, n, t) for n, t in enumerate(result.trades, 1)]),
+        (RunTradeRow, list(_trade_rows(run_id, result.trades))),
         (RunFillRow, [_fill_row(run_id, n, f) for n, f in enumerate(result.fills, 1)]),
         (RunDecisionRow, [_decision_row(run_id, n, d) for n, d in enumerate(record.decisions, 1)]),
     ):
@@ -465,24 +516,30 @@ def _closes(specification: Specification, times: Any) -> Any:
     return np.where(rows >= 0, bars.close[np.maximum(rows, 0)], np.nan).astype("<f8")
 
 
-def _trade_row(run_id: int, number: int, trade: Trade) -> dict[str, Any]:
-    return {
-        "run_id": run_id,
-        "number": number,
-        "instrument_id": trade.instrument_id,
-        "side": trade.side,
-        "quantity": _decimal(trade.quantity),
-        "entry_at": trade.entry_at,
-        "entry_price": _decimal(trade.entry_price),
-        "exit_at": trade.exit_at,
-        "exit_price": None if trade.exit_price is None else _decimal(trade.exit_price),
-        "fees": _decimal(trade.fees),
-        "pnl": _decimal(trade.pnl),
-        "return_fraction": float(trade.return_fraction),
-        "bars_held": trade.bars_held,
-        "exit_reason": trade.exit_reason,
-        "tag": trade.tag,
-    }
+def _trade_rows(run_id: int, trades: Trades) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(trades.rows(), 1):
+        trade = dict(zip(_TRADE_FIELDS, row, strict=True))
+        is_open = trade["exit_at"] == NEVER
+        yield {
+            "run_id": run_id,
+            "number": number,
+            "instrument_id": trade["instrument"],
+            "side": "long" if trade["side"] > 0 else "short",
+            "quantity": _decimal(trade["quantity"]),
+            "entry_at": instant(trade["entry_at"]),
+            "entry_price": _decimal(trade["entry_price"]),
+            "exit_at": None if is_open else instant(trade["exit_at"]),
+            "exit_price": None if is_open else _decimal(trade["exit_price"]),
+            "fees": _decimal(trade["fees"]),
+            "pnl": _decimal(trade["pnl"]),
+            "return_fraction": trade["return_fraction"],
+            "bars_held": trade["bars_held"],
+            "exit_reason": REASONS[trade["exit_reason"]],
+            "tag": trades.tags[trade["tag"]],
+        }
+
+
+_TRADE_FIELDS: Final = tuple(field.name for field in fields(Trades) if field.name != "tags")
 
 
 def _fill_row(run_id: int, number: int, fill: LegFill) -> dict[str, Any]:
