@@ -37,7 +37,7 @@ from shared.db.sessions import make_sessions
 from shared.domain.instruments import Instrument
 from shared.jobs import BacktestRequest
 from shared.settings import Settings
-from tests.benchmarks import books, importing
+from tests.benchmarks import books, importing, reading
 
 BARS = 100_000
 REPEATS = 3
@@ -50,6 +50,8 @@ def main() -> int:
         return books.main()
     if sys.argv[1:] == ["import"]:
         return importing.main()
+    if sys.argv[1:] == ["reading"]:
+        return reading.main()
     bars = one_minute_bars(BARS)
     rows = [
         measured("core alone, rules off, all in", lambda: replayed(bars, OFF, Sizing("cash"))),
@@ -68,6 +70,7 @@ def main() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\npeak memory of this process, data and all runs together: {peak:,.0f} MB")
     importing.main()
+    reading.main()
     return books.main()
 
 
