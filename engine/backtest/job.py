@@ -17,7 +17,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from engine import catalogue, quality_job, series_content
+from engine import catalogue, series_content
 from engine.actions import Booked
 from engine.backtest import bars_policy
 from engine.backtest.metrics import Curve, Metric, as_json, measure
@@ -233,7 +233,7 @@ def _input(
         "source": series.source,
         "interval": bars.interval,
         "trades": trades,
-        "data_hash": quality_job.content_hash(session, series.id),
+        "data_hash": series_content.content_hash(session, series.id),
         "used_hash": used_hash(bars),
     }
     return _Found(bound, instrument, bars, row, series.simulated)
