@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import sessionmaker
 
-from engine import bar_cache, history
+from engine import bar_cache, history, series_content
 from engine.bar_cache import BarCache, Held, Key, Newest
 from engine.bar_hash import PIECE, digests, used_hash
 from engine.bars import Bars, instant
@@ -545,3 +545,42 @@ def test_longer_bars_are_made_of_stored_ones_and_cut_like_them(sessions, series)
     )
     assert same(part, hours[1:3])
     assert same(read(sessions, series, interval=60), read(sessions, series))
+
+
+# Content hash -----------------------------------------------------------------------------------
+
+
+def test_the_content_hash_is_worked_out_once_and_again_after_a_change(
+    sessions, series, monkeypatch
+):
+    calls, lines = [], series_content._lines
+
+    def counted(*given):
+        calls.append(given)
+        return lines(*given)
+
+    monkeypatch.setattr(series_content, "_lines", counted)
+
+    def hashed():
+        with sessions() as session:
+            series_content.one_moment(session)
+            return series_content.content_hash(session, series)
+
+    add(sessions, series, minute(0), minute(1))
+    first = hashed()
+    assert hashed() == first
+    assert len(calls) == 1
+    with sessions() as session:
+        whole = series_content.read(session, series_content.series_of_id(session, series))
+    assert whole.hash == first
+    add(sessions, series, minute(2))
+    assert hashed() != first
+
+
+def test_a_hash_of_bars_that_are_not_committed_is_not_kept(sessions, series):
+    add(sessions, series, minute(0))
+    with sessions() as session:
+        add_bars(session.connection(), series, [minute(1)])
+        series_content.content_hash(session, series)
+        session.commit()
+        assert series_content.series_of_id(session, series).content_hash is None
