@@ -22,6 +22,7 @@ from engine.actions import Booked
 from engine.backtest import bars_policy
 from engine.backtest.metrics import Curve, Metric, as_json, measure
 from engine.backtest.replay import Record
+from engine.backtest.report import report_parts
 from engine.backtest.results import LEGS, NEVER, REASONS, Counts, Fills, Trades
 from engine.backtest.run import Specification, quote_asset
 from engine.backtest.run import run as run_specification
@@ -345,6 +346,10 @@ class Result:
     trades: Trades
     metrics: tuple[Metric, ...]
     digest: str
+    curve: Curve
+    calendar: str
+    held: list[Bars]
+    """The bars of what was traded, as far as the run goes."""
 
 
 def conclude(specification: Specification, record: Record) -> Result:
@@ -365,15 +370,16 @@ def conclude(specification: Specification, record: Record) -> Result:
         b if specification.starts_at is None else b.between(specification.starts_at, None)
         for b in bars.values()
     ]
+    calendar = specification.instruments[traded[0].instrument_id].calendar
     metrics = measure(
         curve,
         trades,
         fills=columns,
         counts=_counts(record.decisions),
-        calendar=specification.instruments[traded[0].instrument_id].calendar,
+        calendar=calendar,
         hold=held,
     )
-    return Result(fills, trades, metrics, _digest(trades, metrics))
+    return Result(fills, trades, metrics, _digest(trades, metrics), curve, calendar, held)
 
 
 def _began(specification: Specification, bars: Bars) -> int:
@@ -505,6 +511,16 @@ def _store(session: Session, run_id: int, asked: Asked, record: Record, result: 
     }
     for name, column in columns.items():
         session.add(RunSeriesRow(run_id=run_id, name=name, data=zlib.compress(column.tobytes(), 1)))
+    instruments = asked.specification.instruments
+    parts = report_parts(
+        result.curve,
+        result.trades,
+        calendar=result.calendar,
+        hold=result.held,
+        symbols={number: instrument.symbol for number, instrument in instruments.items()},
+    )
+    for name, data in parts.items():
+        session.add(RunSeriesRow(run_id=run_id, name=name, data=data))
     lines = b"\n".join(orjson.dumps(asdict(entry), default=str) for entry in record.ledger)
     session.add(RunSeriesRow(run_id=run_id, name="ledger", data=zlib.compress(lines, 1)))
 

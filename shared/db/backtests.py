@@ -167,7 +167,9 @@ class RunDecisionRow(Base):
 class RunSeriesRow(Base):
     """A column of a run as zlib-compressed little-endian bytes: `times` int64 ns, the rest float64. Written by its job.
 
-    Names: times, equity, exposure, and ledger (zlib-compressed JSON lines).
+    Names: times, equity, exposure, close, ledger (JSON lines), and what a report reads, as
+    `engine.backtest.report` has it: day, day.equity, day.hold, trade.return, trade.mae, trade.mfe
+    (float32), tables (JSON).
     """
 
     __tablename__ = "run_series"
