@@ -28,6 +28,7 @@ PAGES: Final = (
     "strategies",
     "research",
     "runs",
+    "gate",
     "replays",
     "books",
     "story",

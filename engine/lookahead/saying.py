@@ -54,6 +54,8 @@ def said(strategy: BaseStrategy, inputs: Sequence[BoundInput], bars: Mapping[str
     fixed: dict[str, Any] = {}
     for name, value in _parts(signals):
         if isinstance(value, np.ndarray) and value.ndim:
+            if len(value) != len(closed_at):
+                raise ValueError(f"{name} has {len(value)} rows for {len(closed_at)} moments")
             found.update(_by_symbol(name, value, symbols))
         else:
             fixed[f"signal: {name}"] = value
