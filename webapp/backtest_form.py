@@ -225,7 +225,9 @@ def read(
             problems[key] = "This series is not there: choose one of the list."
             continue
         inputs[entry["name"]] = {"series_id": chosen.id, "trades": bool(entry.get("trades", True))}
-        inputs[entry["name"]] |= _interval(interval_key(entry["name"]), form, chosen, entered, problems)
+        inputs[entry["name"]] |= _interval(
+            interval_key(entry["name"]), form, chosen, entered, problems
+        )
     rules = form.get("rules", "off")
     rules = rules if rules in {key for key, _, _ in RULES} else "off"
     read_form = BacktestForm(

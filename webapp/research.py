@@ -307,7 +307,9 @@ def _choices() -> dict[str, Any]:
     return {
         "choices": [(s.id, s.label) for s in found],
         "simulated_ids": [s.id for s in found if s.row.simulated],
-        "intervals": backtest_form.interval_choices(min((s.row.interval for s in found), default=86_400)),
+        "intervals": backtest_form.interval_choices(
+            min((s.row.interval for s in found), default=86_400)
+        ),
         "series_key": backtest_form.series_key,
         "interval_key": backtest_form.interval_key,
         "inputs_of": fields.inputs_of,
