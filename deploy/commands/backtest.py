@@ -26,6 +26,7 @@ EXAMPLES = """
 examples:
   seraphim backtest moving_average_cross AAPL
   seraphim backtest moving_average_cross AAPL@1d -p short_window=20 -p long_window=60 --from 2005-01-01
+  seraphim backtest moving_average_cross BTC/USD@4h
   seraphim backtest rsi_reversion BTC/USD@1m --fee 0.0026 --sizing cash:1 --no-risk --json
 """
 
@@ -36,7 +37,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "series",
         nargs="+",
-        help="what it reads: SYMBOL or SYMBOL@INTERVAL, or KEY=SYMBOL@INTERVAL for further inputs",
+        help="what it reads: SYMBOL or SYMBOL@INTERVAL, or KEY=SYMBOL@INTERVAL for further inputs; longer"
+        " bars than those that are stored are made of them",
+    )
+    parser.add_argument(
+        "--interval", default="", help="for every series that names none, such as 4h (as stored)"
     )
     parser.add_argument(
         "-p",
@@ -122,7 +127,7 @@ def _request(args: argparse.Namespace, url: str) -> BacktestRequest:
     return BacktestRequest(
         strategy_type=args.strategy,
         parameters=dict(_pair(text, "--parameter") for text in args.parameter),
-        inputs=_inputs(args.series, url),
+        inputs=_inputs(args.series, args.interval, url),
         capital=args.capital,
         starts_at=args.starts_at,
         ends_at=args.ends_at,
@@ -166,19 +171,23 @@ def _pair(text: str, option: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _inputs(given: list[str], url: str) -> dict[str, Any]:
+def _inputs(given: list[str], interval: str, url: str) -> dict[str, Any]:
     engine = make_engine(url)
     try:
         with engine.connect() as connection:
-            return dict(_input(connection, text) for text in given)
+            return dict(_input(connection, text, interval) for text in given)
     finally:
         engine.dispose()
 
 
-def _input(connection: sa.Connection, text: str) -> tuple[str, dict[str, Any]]:
+def _input(
+    connection: sa.Connection, text: str, otherwise: str = ""
+) -> tuple[str, dict[str, Any]]:
+    """Its key, and the series: the one of its interval, or the longest that such bars can be made of."""
     key, equals, rest = text.partition("=")
     key, rest = (key, rest) if equals else ("main", text)
-    symbol, at, interval = rest.partition("@")
+    symbol, _, interval = rest.partition("@")
+    seconds = _seconds(interval or otherwise)
     query = (
         sa.select(SeriesRow.id, SeriesRow.interval, SeriesRow.source)
         .join(InstrumentRow, InstrumentRow.id == SeriesRow.instrument_id)
@@ -186,12 +195,9 @@ def _input(connection: sa.Connection, text: str) -> tuple[str, dict[str, Any]]:
         .order_by(SeriesRow.interval, SeriesRow.id)
     )
     found = connection.execute(query).all()
-    if at:
-        try:
-            seconds = interval_seconds(interval)
-        except ValueError as error:
-            raise Stop(Exit.USAGE, str(error)) from error
-        found = [row for row in found if row.interval == seconds]
+    if seconds:
+        fit = [row.interval for row in found if seconds % row.interval == 0]
+        found = [row for row in found if row.interval == max(fit, default=0)]
     if not found:
         raise Stop(
             Exit.USAGE,
@@ -200,7 +206,16 @@ def _input(connection: sa.Connection, text: str) -> tuple[str, dict[str, Any]]:
     if len(found) > 1:
         have = ", ".join(f"{symbol}@{interval_text(r.interval)} ({r.source})" for r in found)
         raise Stop(Exit.USAGE, f"{rest} could be {have}: name the interval")
-    return key, {"series_id": found[0].id, "trades": True}
+    made = {"interval": seconds} if seconds not in (0, found[0].interval) else {}
+    return key, {"series_id": found[0].id, "trades": True, **made}
+
+
+def _seconds(interval: str) -> int:
+    """0 for as it is stored."""
+    try:
+        return interval_seconds(interval) if interval else 0
+    except ValueError as error:
+        raise Stop(Exit.USAGE, str(error)) from error
 
 
 def _sizing(text: str) -> dict[str, Any]:
