@@ -180,9 +180,7 @@ def _inputs(given: list[str], interval: str, url: str) -> dict[str, Any]:
         engine.dispose()
 
 
-def _input(
-    connection: sa.Connection, text: str, otherwise: str = ""
-) -> tuple[str, dict[str, Any]]:
+def _input(connection: sa.Connection, text: str, otherwise: str = "") -> tuple[str, dict[str, Any]]:
     """Its key, and the series: the one of its interval, or the longest that such bars can be made of."""
     key, equals, rest = text.partition("=")
     key, rest = (key, rest) if equals else ("main", text)
