@@ -179,7 +179,8 @@ def type_part() -> Response:
     if type_ is None:
         abort(404)
     form = backtest_form.shown(type_.name, type_.schema, first_series=_kept_series())
-    form.entered.update({name: request.args.get(name, "") for name in ("starts", "ends")})
+    kept = [name for name in form.entered if name.endswith(".interval")]
+    form.entered.update({name: request.args.get(name, "") for name in ("starts", "ends", *kept)})
     return partial(
         render_template(
             "research/_type.html",

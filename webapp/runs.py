@@ -353,7 +353,7 @@ def _pictures(run: RunRow) -> list[Picture]:
     for key, chosen in run.inputs.items():
         stored = series.stored(int(chosen["series_id"]))
         if stored is not None and chosen.get("trades", True):
-            found.setdefault(stored.instrument.id, Picture(key, stored, stored.row.interval))
+            found.setdefault(stored.instrument.id, Picture(key, stored, int(chosen["interval"])))
     return list(found.values())
 
 
