@@ -410,7 +410,7 @@ def _opened_after(picture: Picture, at: datetime, count: int) -> datetime:
             BarRow.opened_at > at,
         )
         .order_by(BarRow.opened_at)
-        .limit(count)
+        .limit(count * (picture.interval // row.interval))
         .subquery()
     )
     last = db.session.scalar(sa.select(sa.func.max(opened.c.opened_at)))
