@@ -112,7 +112,10 @@ def seen(run: RunRow) -> Seen:
     word, tone = badge(run)
     gate = run.gate
     if gate is None:
-        text = "This run was asked for without the look-ahead gate."
+        text = (
+            "Whether this run looks ahead was not examined: it was asked for without the look-ahead gate, "
+            "or there was none yet."
+        )
         return Seen(word, tone, text, leaks=False, facts=[], findings=[], warmups=[])
     return Seen(
         word,
@@ -132,12 +135,15 @@ def _sentence(text: str) -> str:
 def _facts(gate: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     deciding, examined = gate["deciding"], gate["examined"]
     share = percent(examined / deciding, 0) if deciding else "none decided"
+    of_all = f"of {quantity(deciding)} · {share}"
+    if gate["verdict"] == "leaks":
+        of_all = f"of {quantity(deciding)} · ended at the first leak"
     looked = "all bars" if gate["rows"] >= gate["of_rows"] else f"{quantity(gate['rows'])} bars"
     return [
-        ("Deciding bars examined", quantity(examined), f"of {quantity(deciding)} · {share}"),
-        ("Future cut off", quantity(gate["cuts"]), f"{plural(gate['cuts'], 'time')}, exactly"),
-        ("Future hidden", quantity(gate["hidden"]), "bars at once"),
-        ("Future shuffled", quantity(gate["shuffles"]), plural(gate["shuffles"], "time")),
+        ("Deciding bars examined", quantity(examined), of_all),
+        ("Future cut off", quantity(gate["cuts"]), "exactly, one by one"),
+        ("Future hidden", quantity(gate["hidden"]), "many bars at once"),
+        ("Future shuffled", quantity(gate["shuffles"]), "other bars in its place"),
         (
             "Time used",
             f"{gate['seconds']:.2f} s",

@@ -31,9 +31,13 @@ class Fails(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """All it said: its columns, and for a scalar strategy its answers row by row."""
+    """All it said: its columns, and for a scalar strategy its answers row by row.
+
+    `seconds` is what the columns took.
+    """
 
     said: Said
+    seconds: float
     answers: Answers | None = None
 
 
@@ -62,10 +66,13 @@ class Asking:
     def ask(self, cls: Class, bars: Mapping[str, Bars], held: Holding, rows: int = 0) -> Reply:
         """Columns on all rows; a scalar strategy's answers in the first `rows`. Raises Fails."""
         with self.watched():
+            started = time.perf_counter()
             columns = said(self._instance(cls), self.inputs, bars)
-            if not self.is_scalar:
-                return Reply(columns)
-            return Reply(columns, walk(self._instance(cls), self.inputs, bars, held, rows=rows))
+            seconds = time.perf_counter() - started
+            if not self.is_scalar or not rows:
+                return Reply(columns, seconds)
+            answers = walk(self._instance(cls), self.inputs, bars, held, rows=rows)
+            return Reply(columns, seconds, answers)
 
     def ask_anew(self, bars: Mapping[str, Bars], held: Holding, rows: int = 0) -> Reply:
         return self.ask(self.anew(), bars, held, rows)
@@ -106,9 +113,3 @@ class Asking:
             finally:
                 for said_, event in heard.items():
                     self.heard.setdefault(said_, event)
-
-
-def timed(function: Any, *given: Any) -> tuple[Any, float]:
-    """What it gives, and the seconds it took."""
-    started = time.perf_counter()
-    return function(*given), time.perf_counter() - started

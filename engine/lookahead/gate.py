@@ -31,9 +31,9 @@ MOST_SECONDS: Final = 10.0
 SHARE: Final = 0.2
 """Of the run's own time."""
 
-PROBED: Final = 4000
-"""Bars of a first evaluation that tells what a bar costs."""
-ONE_LOOK: Final = 0.3
+PROBES: Final = (2_000, 20_000)
+"""Bars of first evaluations that tell what a bar costs."""
+ONE_LOOK: Final = 0.2
 """Of the budget, for one evaluation of everything."""
 FIRST_CUTS: Final = 3
 """Made whatever they cost: after the middle one, the first and the last of the bars that decided."""
@@ -151,17 +151,25 @@ class Examination:
 
     def _affordable(self) -> int:
         """Rows of which one evaluation fits the budget."""
-        whole = self._bars[self._clock]
-        if len(whole) <= PROBED:
-            return len(whole)
-        first = Span(cutting.cut(self._bars, int(whole.closed_at[PROBED - 1])), self._clock, _NONE)
-        held = self._held(first)
-        cls = self._asking.anew()
-        self._asking.ask(cls, first.bars, held, 1)  # what is loaded once is not what a bar costs
+        rows = len(self._bars[self._clock])
+        few, more = PROBES
+        if rows <= few:
+            return rows
+        self._probe(few)  # what is loaded once is not what a bar costs
+        seconds = self._probe(few)
+        wanted = ONE_LOOK * self._budget
+        if rows > more and seconds * more / few < wanted:
+            seconds, few = self._probe(more) - seconds, more - few
+        return min(rows, int(wanted * few / max(seconds, 1e-9)))
+
+    def _probe(self, rows: int) -> float:
+        """Seconds an evaluation of the first rows takes."""
+        last = int(self._bars[self._clock].closed_at[rows - 1])
+        span = Span(cutting.cut(self._bars, last), self._clock, _NONE)
+        held, cls = self._held(span), self._asking.anew()
         started = time.perf_counter()
-        self._asking.ask(cls, first.bars, held, PROBED)
-        self._second_a_row = (time.perf_counter() - started) / PROBED
-        return int(ONE_LOOK * self._budget / self._second_a_row)
+        self._asking.ask(cls, span.bars, held, rows)
+        return time.perf_counter() - started
 
     def _held(self, span: Span) -> Holding:
         if not self._asking.is_scalar:
@@ -210,31 +218,23 @@ class Examination:
                 look.shuffle_after(row)
 
     def _hidden(self, look: Look) -> list[int]:
-        """Deciding bars before other futures, many at once; the rows that say something else there."""
+        """Deciding bars before other futures, many at once; some of those at which it says something else."""
         span = look.span
         if not len(span.deciding) or not cutting.share_a_clock(span.bars):
             return []
         length = self._asking.memories()[1] + 2
-        suspects: list[int] = []
+        odd: list[int] = []
         for group in cutting.apart(span.deciding, length):
-            most = (
-                max(1, int(self._left() * 0.5 / self._second_a_row / length))
-                if self._second_a_row
-                else len(group)
-            )
-            taken = (
-                group
-                if len(group) <= most
-                else group[np.linspace(0, len(group) - 1, most).astype(int)]
-            )
-            if not self._has_time(0):
+            most = int(0.5 * self._left() / look.whole.seconds * len(span) / length)
+            if most < 1:
                 break
-            odd = look.hide_after(taken, length)
-            suspects += odd
-            if 2 * len(odd) > len(taken) or len(taken) < len(group):
+            taken = group[np.linspace(0, len(group) - 1, min(most, len(group))).astype(np.intp)]
+            found = look.hide_after(taken, length)
+            odd += found
+            if 2 * len(found) > len(taken) or len(taken) < len(group):
                 break  # it remembers more than a window, or there is no time for more
-        middle = len(suspects) // 2
-        return list(dict.fromkeys([*suspects[:1], *suspects[-1:], *suspects[middle : middle + 4]]))
+        middle = len(odd) // 2
+        return list(dict.fromkeys([*odd[:1], *odd[-1:], *odd[middle : middle + 4]]))
 
     def _left(self) -> float:
         return self._deadline - time.perf_counter()

@@ -34,11 +34,14 @@ def measured(
     for row in rows:
         agreed = _agreed(asking, cls, span, whole, row, kept, deadline)
         for name, found in agreed.items():
+            if not found:
+                continue  # no time was left
             least = _least(found)
             tested[name] = max(tested[name], max(found, default=0))
             before = needed[name]
             needed[name] = None if least is None or before is None else max(before, least)
-    return tuple(Warmup(n, kept[n], needed[n], tested[n]) for n in names if tested[n])
+    known = [n for n in names if tested[n] and (needed[n] or tested[n] >= kept[n])]
+    return tuple(Warmup(n, kept[n], needed[n], tested[n]) for n in known)
 
 
 def _agreed(
