@@ -393,6 +393,21 @@ def test_a_transaction_that_wrote_neither_reads_the_cache_nor_fills_it(sessions,
     assert read(sessions, series).close.tolist() == [10, 10, 10, 12]
 
 
+def test_bars_are_seen_by_their_own_transaction_before_their_series_knows_of_them(sessions, series):
+    add(sessions, series, *(minute(n) for n in range(3)))
+    read(sessions, series)
+    with sessions() as session:
+        session.execute(
+            sa.text(
+                "INSERT INTO bars (instrument_id, source, interval, opened_at, closed_at, open, high, low,"
+                " close, volume) SELECT instrument_id, source, interval, :at, :end, 9, 9, 9, 9, 1"
+                " FROM series WHERE id = :id"
+            ),
+            {"id": series, "at": NOON + timedelta(minutes=3), "end": NOON + timedelta(minutes=4)},
+        )
+        assert series_bars(session, series).close.tolist() == [10, 10, 10, 9]
+
+
 def test_a_reading_of_one_moment_keeps_to_it_though_bars_came_since(sessions, series):
     add(sessions, series, *(minute(n) for n in range(3)))
     with sessions() as session:
@@ -427,15 +442,15 @@ def test_of_a_series_that_grows_only_the_new_bars_are_read(sessions, series, mon
     read(sessions, series)
     monkeypatch.setattr(history, "LEAST_CACHED", 3)
     calls = touched(monkeypatch)
-    for numbers in ((101,), (104, 105), (106,)):
+    for numbers in ((103,), (106, 107), (110,)):
         live(sessions, series, *numbers, close=11.0)
         found = read(sessions, series)
         assert same(found, plainly(sessions, series))
     through_the_cache = [given for given in calls if given[2] is not None]
     assert len(through_the_cache) == 3
     assert all(given[2] >= NOON + timedelta(minutes=100) for given in through_the_cache)
-    # After three new ones the file was written anew: from 105 on.
-    assert through_the_cache[-1][2] == NOON + timedelta(minutes=105)
+    # After three new ones the file was written anew: from 107 on.
+    assert through_the_cache[-1][2] == NOON + timedelta(minutes=107)
 
 
 def test_a_series_that_was_set_back_and_grew_otherwise_is_not_taken_for_what_it_was(
