@@ -33,7 +33,7 @@ def report_parts(
     tables                      JSON, as `engine.backtest.groups.tables` has it
     """
     held = tuple(hold)
-    days, equity, benchmark = _daily(curve, trades, calendar, held)
+    days, equity, benchmark = daily_levels(curve, trades, calendar, held)
     found = {
         "day": days.astype("<i8"),
         "day.equity": equity.astype("<f8"),
@@ -47,7 +47,7 @@ def report_parts(
     return {**parts, "tables": zlib.compress(orjson.dumps(grouped), 1)}
 
 
-def _daily(
+def daily_levels(
     curve: Curve, trades: Trades, calendar: str, hold: tuple[Bars, ...]
 ) -> tuple[Any, Any, Any]:
     """(days, equity, what the capital would be if it was bought and held)."""
