@@ -35,6 +35,7 @@ KINDS: Final = {
     "state": "kept between runs",
     "clock": "wall clock",
     "outside": "outside the bars",
+    "ends": "where the bars end",
     "chance": "chance",
     "fails": "raises",
     "unseen": "cannot be watched",
@@ -157,7 +158,7 @@ def _finding(found: Mapping[str, Any]) -> Finding:
     at = found["at"]
     return Finding(
         kind=KINDS[found["kind"]],
-        is_leak=found["kind"] not in ("chance", "fails", "unseen"),
+        is_leak=found["leak"],
         text=_sentence(found["text"]),
         what=found["what"],
         at=None if at is None else _moment(at),

@@ -43,7 +43,11 @@ class Reply:
 
 @dataclass(slots=True)
 class Asking:
-    """Asks a strategy, and remembers what it touched beside the bars."""
+    """Asks a strategy, and remembers what it touched beside the bars.
+
+    A frugal one loads the file twice and no more: code that is compiled when it is loaded would cost the
+    whole budget otherwise.
+    """
 
     strategy: Class
     inputs: tuple[BoundInput, ...]
@@ -51,6 +55,8 @@ class Asking:
     clock: Clock
     heard: dict[str, str] = field(default_factory=dict)
     fresh: Fresh = field(init=False)
+    is_frugal: bool = False
+    _loaded: list[Class] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.fresh = Fresh(self.strategy, self.clock)
@@ -60,8 +66,14 @@ class Asking:
         return self.strategy.is_scalar()
 
     def anew(self) -> Class:
+        """A class nobody has used; with a frugal one, the second of two from then on."""
+        if self.is_frugal and len(self._loaded) >= 2:
+            return self._loaded[1]
         with self.watched():
-            return self.fresh.load()
+            cls = self.fresh.load()
+        if self.is_frugal:
+            self._loaded.append(cls)
+        return cls
 
     def ask(self, cls: Class, bars: Mapping[str, Bars], held: Holding, rows: int = 0) -> Reply:
         """Columns on all rows; a scalar strategy's answers in the first `rows`. Raises Fails."""

@@ -1,13 +1,16 @@
-"""The clock as a strategy's own module sees it: standing where we put it, and noticed when it is read."""
+"""Modules as a strategy's own code sees them: the clock stands where we put it, and readings are noticed."""
 
 from __future__ import annotations
 
 import datetime as real_datetime
+import os
 import time as real_time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final
+
+from engine.lookahead.outside import tell
 
 SECOND: Final = 1_000_000_000
 TICK: Final = 1000
@@ -78,7 +81,7 @@ class _Passing(type):
         return isinstance(instance, cls.real)
 
     def __subclasscheck__(cls, other: type) -> bool:
-        return issubclass(other, cls.real)
+        return issubclass(other.real if isinstance(other, _Passing) else other, cls.real)
 
     def __getattr__(cls, name: str) -> Any:
         return getattr(cls.real, name)
@@ -120,11 +123,46 @@ def _pandas(clock: Clock, module: ModuleType) -> dict[str, Any]:
         return lambda *given, **named: stamp(function(*given, **named))
 
     moments = {name: as_stamp(function) for name, function in _moments(clock).items()}
-    return {"Timestamp": _standing_for(stamp, moments)}
+
+    class _Stamps(_Passing):
+        def __call__(cls, *given: Any, **named: Any) -> Any:
+            if given[:1] in (("now",), ("today",)):
+                return moments["now"](named.get("tz"))
+            return stamp(*given, **named)
+
+    methods = {name: staticmethod(function) for name, function in moments.items()}
+    return {"Timestamp": _Stamps("Timestamp", (), {"real": stamp, **methods})}
+
+
+class _Environment(MutableMapping[str, str]):
+    """The environment, telling who reads it."""
+
+    def __getitem__(self, name: str) -> str:
+        tell(f"reads the environment variable {name!r}")
+        return os.environ[name]
+
+    def __setitem__(self, name: str, value: str) -> None:
+        os.environ[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del os.environ[name]
+
+    def __iter__(self) -> Iterator[str]:
+        tell("lists the environment variables")
+        return iter(os.environ)
+
+    def __len__(self) -> int:
+        return len(os.environ)
+
+
+def _os(clock: Clock, module: ModuleType) -> dict[str, Any]:
+    environment = _Environment()
+    return {"environ": environment, "getenv": environment.get}
 
 
 _CHANGED: Final[dict[str, Callable[[Clock, ModuleType], dict[str, Any]]]] = {
     "time": _time,
     "datetime": _datetime,
     "pandas": _pandas,
+    "os": _os,
 }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 import random
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, Final
 
 import numpy as np
@@ -27,9 +28,12 @@ class Fresh:
     def __init__(self, strategy: type[BaseStrategy], clock: Clock) -> None:
         self.clock = clock
         self.opaque: set[str] = set()
+        """What it uses that cannot be watched."""
         self._strategy = strategy
         found = source_of(strategy)
         self._code = compile(found.source, found.file_name, "exec") if found else None
+        if self._code is not None and _asks_numpy_for_the_time(self._code):
+            self.opaque.add("numpy.datetime64('now')")
         self._file_name = found.file_name if found else ""
         self._name = strategy.__module__
 
@@ -70,6 +74,15 @@ def _is_opaque(name: str, names: Any) -> bool:
     return not any(w == ours or w.startswith(f"{ours}.") for w in wanted for ours in FOR_STRATEGIES)
 
 
+def _asks_numpy_for_the_time(code: CodeType) -> bool:
+    """Whether some function of the code makes a `datetime64` of "now" or "today"."""
+    inner = [const for const in code.co_consts if isinstance(const, CodeType)]
+    asks = "datetime64" in code.co_names and not {"now", "today"}.isdisjoint(
+        const for const in code.co_consts if isinstance(const, str)
+    )
+    return asks or any(_asks_numpy_for_the_time(one) for one in inner)
+
+
 @contextmanager
 def _in_place_of(name: str, module: ModuleType) -> Iterator[None]:
     """`module` under its name while it is made, then what was there."""
@@ -84,10 +97,17 @@ def _in_place_of(name: str, module: ModuleType) -> Iterator[None]:
             del sys.modules[name]
 
 
+_seeds = itertools.count(1)
+
+
 @contextmanager
 def chance_kept() -> Iterator[None]:
-    """Random numbers of the process go on afterwards as if nothing had been drawn."""
+    """Inside, whoever draws without a seed draws something else each time; afterwards the process goes on
+    as if nothing had been drawn."""
     legacy, plain = np.random.get_state(), random.getstate()
+    seed = next(_seeds)
+    np.random.seed(seed)
+    random.seed(seed)
     try:
         yield
     finally:

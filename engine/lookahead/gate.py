@@ -6,6 +6,7 @@ twice. What it costs is bounded: above the budget fewer bars are looked at, and 
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from engine.lookahead.asking import Asking, Class, Fails, Reply
 from engine.lookahead.clocks import Clock
 from engine.lookahead.cutting import Rows
 from engine.lookahead.holding import Holding, holdings
+from engine.lookahead.outside import only_writes
 from engine.lookahead.saying import Difference, differences, unlike
 from engine.lookahead.span import Span, spans, spread_rows
 from engine.lookahead.verdict import Coverage, Finding, Kind, Verdict, Warmup, concluded
@@ -35,6 +37,8 @@ PROBES: Final = (2_000, 20_000)
 """Bars of first evaluations that tell what a bar costs."""
 ONE_LOOK: Final = 0.2
 """Of the budget, for one evaluation of everything."""
+LOADING: Final = 0.05
+"""Of the budget; code that takes longer over few bars is not loaded anew each time."""
 FIRST_CUTS: Final = 3
 """Made whatever they cost: after the middle one, the first and the last of the bars that decided."""
 FOR_WARMUPS: Final = 0.1
@@ -155,18 +159,22 @@ class Examination:
         few, more = PROBES
         if rows <= few:
             return rows
-        self._probe(few)  # what is loaded once is not what a bar costs
-        seconds = self._probe(few)
+        self._probe(few, self._asking.anew())  # what is loaded once is not what a bar costs
+        cls = self._asking.anew()
+        seconds = self._probe(few, cls)
+        if seconds > LOADING * self._budget:
+            self._asking.is_frugal = True
+            seconds = self._probe(few, cls)
         wanted = ONE_LOOK * self._budget
         if rows > more and seconds * more / few < wanted:
-            seconds, few = self._probe(more) - seconds, more - few
+            seconds, few = self._probe(more, cls) - seconds, more - few
         return min(rows, int(wanted * few / max(seconds, 1e-9)))
 
-    def _probe(self, rows: int) -> float:
+    def _probe(self, rows: int, cls: Class) -> float:
         """Seconds an evaluation of the first rows takes."""
         last = int(self._bars[self._clock].closed_at[rows - 1])
         span = Span(cutting.cut(self._bars, last), self._clock, _NONE)
-        held, cls = self._held(span), self._asking.anew()
+        held = self._held(span)
         started = time.perf_counter()
         self._asking.ask(cls, span.bars, held, rows)
         return time.perf_counter() - started
@@ -210,7 +218,8 @@ class Examination:
         for row in points[:SHUFFLES]:
             if not self._leaks and self._has_time(row):
                 look.shuffle_after(row)
-        for number, row in enumerate(filter(look.is_new, points)):
+        done = 0 < len(self._decided_at) <= len(self._tally.examined)
+        for number, row in enumerate([] if done else filter(look.is_new, points)):
             if self._leaks or not self._has_time(row):
                 return
             look.cut_after(row)
@@ -224,7 +233,10 @@ class Examination:
             return []
         length = self._asking.memories()[1] + 2
         odd: list[int] = []
-        for group in cutting.apart(span.deciding, length):
+        groups = itertools.chain(
+            cutting.apart(span.deciding, length), cutting.apart(span.deciding, 3 * length)
+        )  # twice, with other bars after them: a yes or no is the same by chance half the time
+        for group in groups:
             most = int(0.5 * self._left() / look.whole.seconds * len(span) / length)
             if most < 1:
                 break
@@ -244,11 +256,14 @@ class Examination:
         return self._left() > self._second_a_row * row + FOR_WARMUPS * self._budget
 
     def _tell_outside(self) -> None:
+        kind = Kind.UNSEEN if only_writes(self._asking.heard) else Kind.OUTSIDE
         for said in self._asking.heard:
             text = f"it {said}: what it says may come from there, and not from the bars"
-            self._findings.append(Finding(Kind.OUTSIDE, text, said))
+            if kind is Kind.UNSEEN:
+                text = f"it {said}: who reads that later cannot be seen from here"
+            self._findings.append(Finding(kind, text, said))
         for name in sorted(self._asking.fresh.opaque):
-            text = f"it imports {name}, and what goes on behind that cannot be seen from here"
+            text = f"it uses {name}, and what goes on behind that cannot be seen from here"
             self._findings.append(Finding(Kind.UNSEEN, text, name))
 
 
@@ -280,7 +295,14 @@ class Look:
     # Exact ------------------------------------------------------------------------------------
 
     def cut_after(self, row: int) -> Reply | None:
-        """Nothing is there after the row. What is said then, None if nothing can be."""
+        """Nothing is there after the row. What is said then, None if nothing can be.
+
+        For what hangs on where the bars end, other bars are there instead.
+        """
+        if self._has(Kind.ENDS):
+            self.shuffle_after(row)
+            self._seen(row)
+            return None
         self.tally.cuts += 1
         bars = cutting.cut(self.span.bars, self.span.now(row))
         try:
@@ -306,7 +328,7 @@ class Look:
             self._accuse("shuffled", bars, row)
 
     def _failed(self, row: int, error: Fails) -> None:
-        if any(finding.kind is Kind.FAILS for finding in self.findings):
+        if self._has(Kind.FAILS):
             return
         now = self.span.now(row)
         text = f"it raises when the bars after {wording.when(now)} are cut off or others: {error}"
@@ -338,6 +360,9 @@ class Look:
         if self._changed(whole, row):
             self._by_chance(row)
             return
+        if how == "cut" and not self._changes_with_others(row):
+            self._by_the_end(row)
+            return
         found = differences(whole.said, again.said, row + 1)
         slower = self._from_slower(found, row)
         for one in found:
@@ -350,13 +375,37 @@ class Look:
             told = wording.answers_changed(kind, how, whole.said, answers, rows[0], row)
             self._add([told])
 
+    def _changes_with_others(self, row: int) -> bool:
+        """Whether other bars after the row, lower or higher ones, change what is said before."""
+        return any(
+            self._is_changed_by(cutting.shuffled(self.span.bars, self.span.now(row), seed), row)
+            for seed in (0, 1)
+        )
+
+    def _is_changed_by(self, bars: Any, row: int) -> bool:
+        try:
+            return self._changed(self.asking.ask_anew(bars, self.held, row + 1), row)
+        except Fails:
+            return False
+
+    def _by_the_end(self, row: int) -> None:
+        text = (
+            f"it says something else when the bars end at {wording.when(self.span.now(row))}, and the same "
+            "when other bars follow: it hangs on where they end, not on what they hold"
+        )
+        at = self.span.now(row) // wording.SECOND
+        self.findings.append(Finding(Kind.ENDS, text, "", at, at))
+
+    def _has(self, kind: Kind) -> bool:
+        return any(finding.kind is kind for finding in self.findings)
+
     def _add(self, found: Sequence[Finding]) -> None:
         told = {finding.what for finding in self.findings if finding.kind.is_leak}
         room = wording.MOST - len(self.findings)
         self.findings.extend([one for one in found if one.what not in told][: max(0, room)])
 
     def _by_chance(self, row: int) -> None:
-        if any(finding.kind is Kind.CHANCE for finding in self.findings):
+        if self._has(Kind.CHANCE):
             return
         text = (
             "asked twice over the same bars it says two things: it draws random numbers without a seed, "

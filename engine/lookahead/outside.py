@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from typing import Any, Final
 CODE: Final = (".py", ".pyc", ".so", ".pyd", ".nbi", ".nbc", ".pth", "METADATA", "RECORD", ".txt")
 """Endings of the files that libraries read to load themselves."""
 
+WRITES: Final = "writes the file"
 TIME_ZONES: Final = "zoneinfo"
 
 CONNECTIONS: Final = {
@@ -53,6 +54,18 @@ def listening() -> Iterator[dict[str, str]]:
         yield heard
     finally:
         _listening.heard = before
+
+
+def tell(said: str) -> None:
+    """Note something no event tells of, if anybody listens in this thread."""
+    heard: dict[str, str] | None = getattr(_listening, "heard", None)
+    if heard is not None:
+        heard.setdefault(said, "told")
+
+
+def only_writes(heard: Iterable[str]) -> bool:
+    """Whether nothing came in from outside: what is only written down tells nobody the future."""
+    return all(said.startswith(WRITES) for said in heard)
 
 
 def _install() -> None:
@@ -98,7 +111,7 @@ def _opened(given: tuple[Any, ...]) -> str:
     writes = (isinstance(mode, str) and any(c in mode for c in "wax+")) or bool(
         isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
     )
-    return f"{'writes' if writes else 'reads'} the file {name!r}"
+    return f"{WRITES if writes else 'reads the file'} {name!r}"
 
 
 def _is_code(name: str) -> bool:
@@ -112,6 +125,7 @@ def _is_code(name: str) -> bool:
 
 def _connected(event: str, given: tuple[Any, ...]) -> str:
     try:
-        return CONNECTIONS[event].format(*given)
+        plain = [os.fsdecode(one) if isinstance(one, os.PathLike) else one for one in given]
+        return CONNECTIONS[event].format(*plain)
     except (IndexError, ValueError):
         return event

@@ -60,8 +60,9 @@ def _deciding(bars: Bars, decided_at: Any) -> Rows:
     """The rows that closed at those instants and are not the last."""
     at = np.unique(np.asarray(decided_at, np.int64))
     rows = np.searchsorted(bars.closed_at, at)
-    rows = rows[rows < len(bars) - 1]
-    return rows[np.isin(bars.closed_at[rows], at)].astype(np.intp)
+    inside = rows < len(bars) - 1
+    rows, at = rows[inside], at[inside]
+    return rows[bars.closed_at[rows] == at].astype(np.intp)
 
 
 def spread_rows(count: int, wanted: int) -> Rows:

@@ -18,20 +18,21 @@ class Answer(StrEnum):
 
 
 class Kind(StrEnum):
-    """What was wrong. The last three prove nothing against a strategy, and nothing for it."""
+    """What was wrong. The last four prove nothing against a strategy, and nothing for it."""
 
     FUTURE = "future"  # later bars change what was said earlier
     SLOWER = "slower"  # a bar of a slower input is seen before it closed
     STATE = "state"  # an earlier evaluation changes a later one
     CLOCK = "clock"  # the wall clock changes what is said
     OUTSIDE = "outside"  # it reads or writes what is not in the bars
+    ENDS = "ends"  # it hangs on where the bars end, not on what they hold
     CHANCE = "chance"  # asked twice, it says two things
     FAILS = "fails"  # it raises when bars are missing
     UNSEEN = "unseen"  # it uses what cannot be watched
 
     @property
     def is_leak(self) -> bool:
-        return self not in (Kind.CHANCE, Kind.FAILS, Kind.UNSEEN)
+        return self not in (Kind.ENDS, Kind.CHANCE, Kind.FAILS, Kind.UNSEEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,9 @@ class Verdict:
             **asdict(self.coverage),
             "budget_seconds": round(self.budget_seconds, 3),
             "seconds": round(self.seconds, 3),
-            "findings": [{**asdict(f), "kind": f.kind.value} for f in self.findings],
+            "findings": [
+                {**asdict(f), "kind": f.kind.value, "leak": f.kind.is_leak} for f in self.findings
+            ],
             "warmups": [{**asdict(w), "enough": w.is_enough} for w in self.warmups],
         }
 
