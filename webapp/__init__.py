@@ -30,6 +30,7 @@ PAGES: Final = (
     "runs",
     "gate",
     "replays",
+    "sweeps",
     "books",
     "story",
     "why",
