@@ -35,8 +35,9 @@ SHARE: Final = 0.2
 
 PROBES: Final = (2_000, 20_000)
 """Bars of first evaluations that tell what a bar costs."""
-ONE_LOOK: Final = 0.2
-"""Of the budget, for one evaluation of everything."""
+LOOKS: Final = 5
+SCALAR_LOOKS: Final = 9
+"""Evaluations of everything that the budget has to be enough for; bar by bar one more way is gone."""
 LOADING: Final = 0.05
 """Of the budget; code that takes longer over few bars is not loaded anew each time."""
 FIRST_CUTS: Final = 3
@@ -165,7 +166,7 @@ class Examination:
         if seconds > LOADING * self._budget:
             self._asking.is_frugal = True
             seconds = self._probe(few, cls)
-        wanted = ONE_LOOK * self._budget
+        wanted = self._budget / (SCALAR_LOOKS if self._asking.is_scalar else LOOKS)
         if rows > more and seconds * more / few < wanted:
             seconds, few = self._probe(more, cls) - seconds, more - few
         return min(rows, int(wanted * few / max(seconds, 1e-9)))

@@ -58,11 +58,9 @@ def spans(bars: Mapping[str, Bars], clock: str, decided_at: Any, rows: int) -> l
 
 def _deciding(bars: Bars, decided_at: Any) -> Rows:
     """The rows that closed at those instants and are not the last."""
-    at = np.unique(np.asarray(decided_at, np.int64))
-    rows = np.searchsorted(bars.closed_at, at)
-    inside = rows < len(bars) - 1
-    rows, at = rows[inside], at[inside]
-    return rows[bars.closed_at[rows] == at].astype(np.intp)
+    rows = np.searchsorted(bars.closed_at, np.unique(np.asarray(decided_at, np.int64)))
+    kept: Rows = np.unique(rows[rows < len(bars) - 1]).astype(np.intp)
+    return kept[np.isin(bars.closed_at[kept], decided_at)]
 
 
 def spread_rows(count: int, wanted: int) -> Rows:
