@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from typing import Any, Final
 
 QUEUE: Final = "jobs"
@@ -35,6 +37,7 @@ class BacktestRequest:
     `data_policy`: "warn" keeps what is wrong with the bars with the run, "refuse" does not run on bars with
     one of the `data_findings`. `universe_id`: the pair list whose members of the day may be entered; 0 for all
     `gate`: look whether the strategy sees bars before they are there
+    `seed`: where chance begins, for strategies that throw dice. `repeats`: the run this one is to be equal to
     """
 
     strategy_type: str
@@ -53,6 +56,8 @@ class BacktestRequest:
     data_findings: list[str] = field(default_factory=lambda: list(FINDINGS))
     universe_id: int = 0
     gate: bool = True
+    seed: int = 0
+    repeats: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +192,21 @@ KINDS: Final[dict[str, type]] = {
     "sweep": SweepRequest,
     "sweep_chunk": SweepChunkRequest,
 }
+
+
+def repeated(
+    request: Mapping[str, Any], run_id: int, code_hash: str, ends_at: datetime
+) -> BacktestRequest:
+    """What a run was asked with, once more: the same code, and no bars that came after its own.
+
+    ValueError for a run that does not say what it was asked with.
+    """
+    known = {each.name for each in fields(BacktestRequest)}
+    given = {name: value for name, value in request.items() if name in known}
+    if not given.get("strategy_type"):
+        raise ValueError(f"run {run_id} was made before requests were kept: ask for a new one")
+    end = given.get("ends_at") or ends_at.isoformat()
+    return BacktestRequest(**{**given, "code_hash": code_hash, "ends_at": end, "repeats": run_id})
 
 
 def kind_of(request: JobRequest) -> str:

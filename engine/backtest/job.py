@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from engine import catalogue, series_content
 from engine.actions import Booked
-from engine.backtest import bars_policy
+from engine.backtest import bars_policy, provenance
 from engine.backtest.metrics import Curve, Metric, as_json, measure
 from engine.backtest.replay import Record
 from engine.backtest.report import report_parts
@@ -90,6 +90,7 @@ class LegFill:
 def run(request: BacktestRequest, work: Work) -> dict[str, Any]:
     """The body of a backtest job; {"run_id", "link", "text"}."""
     started = time.monotonic()
+    origin = provenance.origin()
     work.progress(0.0, "reading bars")
     with work.sessions() as session:
         series_content.one_moment(session)  # bars and their hash belong together
@@ -99,6 +100,7 @@ def run(request: BacktestRequest, work: Work) -> dict[str, Any]:
     def progress(fraction: float) -> None:
         work.progress(0.9 * fraction, f"{fraction * bars:,.0f} of {bars:,} bars")
 
+    provenance.start_chance(request.seed)
     try:
         outcome = run_specification(asked.specification, progress)
     except BadSignal as error:
@@ -112,6 +114,7 @@ def run(request: BacktestRequest, work: Work) -> dict[str, Any]:
         row = _run_row(request, asked, result, bars, elapsed, work)
         row.options["ambiguous_bars"] = outcome.ambiguous
         row.gate = gate
+        origin.record(session, row, request)
         session.add(row)
         session.flush()
         _store(session, row.id, asked, outcome.record, result)
@@ -235,6 +238,8 @@ def _input(
         "interval": bars.interval,
         "trades": trades,
         "data_hash": series_content.content_hash(session, series.id),
+        "content": str(series.content),
+        "appended": series.appended,
         "used_hash": used_hash(bars),
     }
     return _Found(bound, instrument, bars, row, series.simulated)
