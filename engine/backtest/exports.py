@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +27,11 @@ from shared.report import curves
 from shared.report.files import Table, csv_pieces, parquet
 from shared.report.page import TRADES as TRADES_LISTED
 from shared.report.page import Report, TradeLine, html
-from shared.report.pictures import Columns
+from shared.report.pictures import STRETCHES, Columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
-POINTS: Final = 2_000
 Symbols = Mapping[int, str]
 Format = Literal["csv", "parquet"]
 
@@ -229,12 +228,11 @@ def report_html(
 
 
 def _columns(curve: Curve, trades: Trades, calendar: str, hold: tuple[Bars, ...]) -> Columns:
-    rows = curves.extremes(curve.exposure, POINTS)
+    exposure, rows = curves.means(curve.exposure, STRETCHES)
     days, equity, held = daily_levels(curve, trades, calendar, hold)
     return Columns(
         times=curve.times[rows] / SECOND,
-        equity=curve.equity[rows],
-        exposure=curve.exposure[rows],
+        exposure=exposure,
         days=curves.Days.of(days, equity, held, curve.capital),
         trade_return=trades.return_fraction,
         mae=trades.mae,

@@ -15,6 +15,8 @@ from engine.backtest.metrics.facts import Facts
 from engine.backtest.metrics.model import Undefined
 from engine.backtest.results import Counts, Fills, Paid, Trades
 from engine.bars import Bars
+from shared.report.curves import means
+from shared.report.pictures import STRETCHES
 
 
 def report_parts(
@@ -29,12 +31,17 @@ def report_parts(
 
     day, day.equity, day.hold   int64 days since 1970 and float64 levels, a trading day each: equity, and what
                                 the starting capital would be, bought and held (no rows where there is none)
+    stretch, stretch.exposure   int64 nanoseconds at the end of at most 360 stretches of the run, and float64
+                                means of exposure in each
     trade.return, trade.mae, trade.mfe   float32, a trade each, in their order
     tables                      JSON, as `engine.backtest.groups.tables` has it
     """
     held = tuple(hold)
     days, equity, benchmark = daily_levels(curve, trades, calendar, held)
+    exposure, rows = means(curve.exposure, STRETCHES)
     found = {
+        "stretch": curve.times[rows].astype("<i8"),
+        "stretch.exposure": exposure.astype("<f8"),
         "day": days.astype("<i8"),
         "day.equity": equity.astype("<f8"),
         "day.hold": benchmark.astype("<f8"),

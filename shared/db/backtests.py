@@ -191,7 +191,7 @@ class RunSeriesRow(Base):
     """A column of a run as zlib-compressed little-endian bytes: `times` int64 ns, the rest float64. Written by its job.
 
     Names: times, equity, exposure, close, ledger (JSON lines), and what a report reads, as
-    `engine.backtest.report` has it: day, day.equity, day.hold, trade.return, trade.mae, trade.mfe
+    `engine.backtest.report` has it: stretch, stretch.exposure, day, day.equity, day.hold, trade.return, trade.mae, trade.mfe
     (float32), tables (JSON).
     """
 

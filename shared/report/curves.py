@@ -191,6 +191,14 @@ def extremes(values: Column, points: int) -> npt.NDArray[np.intp]:
     return np.array(sorted(rows), dtype=np.intp)
 
 
+def means(values: Column, points: int) -> tuple[Column, npt.NDArray[np.intp]]:
+    """(means, last rows) of `points` stretches of a long column; of a short one, itself."""
+    if len(values) <= points:
+        return values, np.arange(len(values))
+    edges = np.linspace(0, len(values), points + 1).astype(np.intp)
+    return np.add.reduceat(values, edges[:-1]) / np.diff(edges), edges[1:] - 1
+
+
 def outstanding(size: Column, most: int) -> npt.NDArray[np.intp]:
     """Rows to show of many points: half of them the largest by `size`, the others spread evenly; in order."""
     count = len(size)

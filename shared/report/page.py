@@ -23,7 +23,7 @@ from shared.domain.shown import (
 from shared.report import curves, pictures
 from shared.report.curves import Month
 from shared.report.numbers import FAMILIES, MAIN, Shown, families, shown
-from shared.report.pictures import TABLES, Columns
+from shared.report.pictures import TABLES, Columns, Drawn
 from shared.report.plots import STYLE as PLOT_STYLE
 
 MONTHS: Final = tuple("JFMAMJJASOND")
@@ -154,12 +154,20 @@ def _how(number: Shown) -> str:
 
 
 def _pictures(report: Report) -> str:
+    """Equity over how far it is under water, then the others two by two."""
     drawn = pictures.all_of(report.columns, report.currency, report.calendar)
-    return "".join(
-        f'<section class="{"wide" if one.name == "equity" else "half"}"><h2>{escape(one.title)} '
-        f'<span class="muted">{escape(one.note)}</span></h2>{one.svg}</section>'
+    whole = [_picture(one) for one in drawn if one.name in ("equity", "underwater")]
+    halves = [
+        f'<section class="half">{_picture(one)}</section>'
         for one in drawn
-    )
+        if one.name not in ("equity", "underwater")
+    ]
+    return (f'<section class="wide">{"".join(whole)}</section>' if whole else "") + "".join(halves)
+
+
+def _picture(one: Drawn) -> str:
+    note = f'<span class="muted">{escape(one.note)}</span>'
+    return f"<h2>{escape(one.title)} {note}</h2>{one.svg}"
 
 
 def _months(report: Report) -> str:
@@ -209,17 +217,7 @@ def _falls(report: Report) -> str:
 
 
 def _groups(report: Report) -> str:
-    head = (
-        "",
-        "Trades",
-        "Won",
-        "P&L",
-        "Average",
-        "Average return",
-        "Profit factor",
-        "Fees",
-        "Held",
-    )
+    head = ("", "Trades", "Won", "P&L", "Average return", "Profit factor", "Held")
     found = []
     for name, title in TABLES.items():
         rows = [_group(group) for group in report.tables.get(name, ())]
@@ -236,10 +234,8 @@ def _group(group: Mapping[str, Any]) -> tuple[str, ...]:
         quantity(closed),
         percent(group["won"] / closed, 0) if closed else NOTHING,
         signed(group["pnl"]),
-        signed(group["average"]) if group["average"] is not None else NOTHING,
         signed_percent(group["average_return"]),
         money(group["profit_factor"]),
-        money(group["fees"]),
         NOTHING if seconds is None else duration(seconds),
     )
 
@@ -374,7 +370,7 @@ STYLE: Final = (
   --gain: light-dark(#0b7d70, #35b8a6); --loss: light-dark(#bd4317, #ef7350); --warning: light-dark(#8a6300, #dca83c); }
 * { box-sizing: border-box; margin: 0; }
 body { background: var(--ground); color: var(--text); font: 14px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; font-variant-numeric: tabular-nums; }
-main { max-width: 1180px; margin: 0 auto; padding: 28px 20px 48px; display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 16px; }
+main { max-width: 1180px; margin: 0 auto; padding: 28px 20px 48px; display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 16px; align-items: start; }
 header, .tiles, .wide, .notice, footer { grid-column: 1 / -1; }
 h1 { font-size: 20px; font-weight: 600; }
 h2 { font-size: 14px; font-weight: 600; margin-bottom: 12px; }
@@ -394,12 +390,15 @@ dt { color: var(--muted); } dd { overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
 table { width: 100%; border-collapse: collapse; font-size: 13px; }
 th { font-weight: 400; color: var(--muted); font-size: 12px; text-align: left; padding: 2px 8px 6px 0; white-space: nowrap; }
+td:first-child { white-space: nowrap; }
 td { border-top: 1px solid var(--line); padding: 5px 8px 5px 0; }
+.plot + h2 { margin-top: 18px; }
 .num { text-align: right; white-space: nowrap; padding-left: 8px; }
 .months { table-layout: fixed; border-collapse: separate; border-spacing: 2px; }
 .months th, .months td { text-align: center; border: 0; padding: 3px 0; font-size: 11px; border-radius: 3px; }
 .none-0 { background: var(--raised); color: var(--muted); }
-.months td.num { text-align: right; }
+.months td.plot + h2 { margin-top: 18px; }
+.num { text-align: right; }
 @media (max-width: 820px) { main { grid-template-columns: minmax(0, 1fr); padding: 16px 10px 32px; } .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); } .months { min-width: 520px; } section { overflow-x: auto; } }
 @media print { section { break-inside: avoid; } body { background: none; } }
 """

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from shared.domain.instruments import DAYS_PER_YEAR
-from shared.domain.shown import money, percent, signed_percent
+from shared.domain.shown import money, percent, plural, quantity, signed_percent
 from shared.report import curves
 from shared.report.curves import ROLLING, Days
 from shared.report.plots import Line, histogram, lines, scatter
 
 Column = npt.NDArray[Any]
+
+STRETCHES: Final = 360
+"""Stretches of the run whose mean exposure is drawn."""
 
 DOTS: Final = 1_500
 """Trades a picture shows at most; beyond that the largest and an even choice of the others."""
@@ -25,13 +29,12 @@ _FEWEST_RETURNS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What pictures are drawn from. Times in seconds; `exposure` beside `times`; a trade each in the last three.
+    """What pictures are drawn from. Times in seconds, means of exposure up to each; a trade each in the last three.
 
     Any of them may be empty: a run of long ago, a run without trades.
     """
 
     times: Column
-    equity: Column
     exposure: Column
     days: Days
     trade_return: Column
@@ -98,22 +101,24 @@ def exposure(columns: Columns) -> Drawn | None:
     """By bar, thinned: what is held as a fraction of equity."""
     if len(columns.times) < 2:
         return None
+    decimals = _decimals(columns.exposure)
     svg = lines(
         columns.times,
         [Line(columns.exposure, "accent thin", area=True)],
-        lambda v: percent(v, 0),
+        lambda v: percent(v, decimals),
         "Value held as a share of equity",
         zero=True,
     )
-    return Drawn("exposure", "Exposure", svg, "value held / equity; below zero is short")
+    return Drawn("exposure", "Exposure", svg, "value held / equity, mean of each stretch")
 
 
 def daily_returns(columns: Columns) -> Drawn | None:
     found = curves.bins(columns.days.returns, fewest=_FEWEST_RETURNS) if len(columns.days) else []
     if not found:
         return None
-    svg = histogram(found, lambda v: signed_percent(v, 1), "days", "How many days had which return")
-    return Drawn("daily-returns", "Daily returns", svg, f"{len(columns.days)} days")
+    label = "How many days had which return"
+    svg = histogram(found, _percents(found[-1].high - found[0].low), "days", label)
+    return Drawn("daily-returns", "Daily returns", svg, plural(len(columns.days), "day"))
 
 
 def trade_returns(columns: Columns) -> Drawn | None:
@@ -121,8 +126,9 @@ def trade_returns(columns: Columns) -> Drawn | None:
     if not found:
         return None
     label = "How many trades came out at which return"
-    svg = histogram(found, lambda v: signed_percent(v, 1), "trades", label)
-    return Drawn("trade-returns", "Returns of trades", svg, f"{len(columns.trade_return)} trades")
+    svg = histogram(found, _percents(found[-1].high - found[0].low), "trades", label)
+    note = plural(len(columns.trade_return), "trade")
+    return Drawn("trade-returns", "Returns of trades", svg, note)
 
 
 def excursions(columns: Columns) -> list[Drawn]:
@@ -136,14 +142,15 @@ def excursions(columns: Columns) -> list[Drawn]:
             return []
         rows = curves.outstanding(across, DOTS)
         x, y = across[rows].astype(np.float64), columns.trade_return[rows].astype(np.float64)
-        wide = max(float(x.max()), float(np.abs(y).max()))
-        note = f"{len(rows)} of {len(across)} trades" if len(rows) < len(across) else ""
+        count = plural(len(across), "trade")
+        note = f"{quantity(len(rows))} of {count}" if len(rows) < len(across) else count
+        decimals = _decimals(np.array([x.max(), *y]))
         way = "against" if name == "mae" else "for"
         svg = scatter(
             x,
             y,
             y > 0,
-            lambda v, wide=wide: percent(v, 0 if wide > 0.1 else 1),  # type: ignore[misc]
+            partial(percent, decimals=decimals),
             f"Each trade: across how far the price went {way} it, up what it returned",
         )
         found.append(Drawn(name, title, svg, note))
@@ -165,7 +172,13 @@ def all_of(columns: Columns, currency: str, calendar: str) -> list[Drawn]:
 
 
 def _decimals(fractions: Column) -> int:
-    return 0 if np.abs(fractions).max() > 0.05 else 2
+    """As many as tell per cents of this size apart."""
+    size = float(np.abs(fractions).max()) if len(fractions) else 0.0
+    return next((n for n, least in enumerate((0.08, 0.008, 0.0008)) if size > least), 4)
+
+
+def _percents(width: float) -> Callable[[float], str]:
+    return partial(signed_percent, decimals=_decimals(np.array([width / 2])))
 
 
 TABLES: Final[Mapping[str, str]] = {
@@ -173,9 +186,9 @@ TABLES: Final[Mapping[str, str]] = {
     "side": "By side",
     "tag": "By tag",
     "exit_reason": "By exit reason",
-    "hour": "By hour of entry, UTC",
     "weekday": "By weekday of entry, UTC",
-    "month": "By month of entry, UTC",
     "regime": "By mood of the market",
+    "hour": "By hour of entry, UTC",
+    "month": "By month of entry, UTC",
 }
 """The tables of trades and their titles."""

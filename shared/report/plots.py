@@ -32,7 +32,7 @@ _HEADROOM: Final = 0.06
 
 STYLE: Final = """\
 .plot { display: block; width: 100%; overflow: visible; }
-.plot text { font-size: 11px; fill: var(--muted); }
+.plot text { font-size: 11px; fill: var(--muted); stroke: var(--panel); stroke-width: 3px; paint-order: stroke; }
 .plot .grid { stroke: var(--line); stroke-width: 1; vector-effect: non-scaling-stroke; }
 .plot .zero { stroke: var(--line-strong); stroke-width: 1; vector-effect: non-scaling-stroke; }
 .plot path { vector-effect: non-scaling-stroke; }
@@ -47,6 +47,7 @@ STYLE: Final = """\
 .plot .dots { fill: none; stroke-width: 5; stroke-linecap: round; opacity: .55; }
 .plot .dots.gain { stroke: var(--gain); }
 .plot .dots.loss { stroke: var(--loss); }
+@media (max-width: 560px) { .plot .more { display: none; } }
 """
 """What the classes look like; a page brings the colours as variables."""
 
@@ -245,9 +246,12 @@ def _y_labels(axis: Scale, form: Form) -> str:
 
 
 def _x_labels(ticks: Sequence[tuple[float, str]]) -> str:
-    anchors = {True: "start", False: "middle"}
-    return "".join(
-        f'<text x="{place:.2%}" y="100%" dy="-4" '
-        f'text-anchor="{"end" if place > 0.97 else anchors[place < 0.03]}">{escape(text)}</text>'
-        for place, text in ticks
-    )
+    """Every second one may go where there is no room."""
+    found = []
+    for number, (place, text) in enumerate(ticks):
+        anchor = "end" if place > 0.97 else "start" if place < 0.03 else "middle"
+        kind = ' class="more"' if number % 2 and len(ticks) > 4 else ""
+        found.append(
+            f'<text{kind} x="{place:.2%}" y="100%" dy="-4" text-anchor="{anchor}">{escape(text)}</text>'
+        )
+    return "".join(found)
