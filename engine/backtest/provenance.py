@@ -89,7 +89,7 @@ def origin() -> Origin:
 def start_chance(seed: int) -> None:
     """Let chance begin at the same place in every run, for strategies that throw dice."""
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002  (the generator that user code reaches without asking)
+    np.random.seed(seed)  # the generator that user code reaches without asking
 
 
 def work_tree(root: Path) -> WorkTree | None:
