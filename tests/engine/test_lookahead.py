@@ -11,11 +11,14 @@ import pytest
 from engine.backtest.results import LEGS, Fills
 from engine.backtest.run import Specification, run
 from engine.costs import Costs
+from engine.indicators import Feature
 from engine.lookahead.gate import examine
 from engine.risk.rules import OFF
 from engine.sizing import Sizing
-from engine.strategies.registry import load_source
-from tests.builders import a_bound_input, a_market, an_instrument, ohlc
+from engine.strategies.base import BadParameter
+from engine.strategies.registry import BUILT_IN, load_source
+from tests.builders import a_bound_input, a_market, an_instrument, ohlc, strategy_type
+from tests.prove.installation import seeded
 
 ZOO = Path(__file__).parent / "zoo"
 BARS = 700
@@ -111,3 +114,72 @@ def test_a_strategy_that_only_looks_suspicious_is_let_through(path, market):
     verdict = verdict_on(path.read_text(), market, name=path.name)
     assert verdict.answer == "clean", verdict.findings
     assert verdict.coverage.examined > 5
+
+
+# --- the strategies that ship -------------------------------------------------------------------------
+
+
+def ahead_by(strategy, bars):
+    """The same strategy with every feature of the future."""
+
+    class Ahead(strategy):
+        def features(self, given):
+            return {
+                name: np.append(found.values[bars:], np.full(min(bars, len(found.values)), np.nan))
+                if isinstance(found, Feature)
+                else found
+                for name, found in super().features(given).items()
+            }
+
+    return Ahead
+
+
+def examined(strategy, parameters, bars, budget=0.1):
+    specification = Specification(
+        strategy, (a_bound_input(interval=FIVE_MINUTES),), {"main": bars}, {1: an_instrument(1)},
+        parameters, costs=Costs(0.0), sizing=Sizing("quantity", quantity=1.0), policy=OFF,
+    )  # fmt: skip
+    decided = [d.decided_at.timestamp() for d in run(specification).record.decisions]
+    return examine(specification, np.array(decided, np.int64) * 10**9, budget)
+
+
+def rolled(dice, strategy):
+    """Parameters within their bounds that go together."""
+    while True:
+        given = {
+            name: dice.randint(max(2, int(p.ge or 2)), 40)
+            for name, p in strategy.params().items()
+            if p.type == "int" and "window" in name
+        }
+        try:
+            strategy(given, {})
+        except BadParameter:
+            continue
+        return given
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_strategy_that_ships_is_clean_and_leaks_once_it_sees_ahead(name):
+    strategy = strategy_type(name)
+    bars = a_market(900, 8, sigma=0.006, interval=FIVE_MINUTES)
+    assert examined(strategy, {}, bars).answer == "clean"
+    assert examined(ahead_by(strategy, 1), {}, bars).answer == "leaks"
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_whatever_the_parameters_and_the_market_no_clean_one_is_flagged_and_no_leak_missed(name):
+    dice = seeded(f"gate {name}")
+    strategy = strategy_type(name)
+    for _ in range(150):
+        bars = a_market(
+            dice.randint(300, 3000),
+            dice.randint(1, 10**6),
+            sigma=dice.uniform(0.001, 0.03),
+            interval=FIVE_MINUTES,
+        )
+        given = rolled(dice, strategy)
+        clean = examined(strategy, given, bars, 0.3)
+        assert clean.answer == "clean", (given, clean.text)
+        leaking = examined(ahead_by(strategy, dice.randint(1, 20)), given, bars, 0.3)
+        assert leaking.answer == "leaks", (given, leaking.text)
