@@ -144,7 +144,7 @@ class SweepRequest:
     """Many runs: every combination of parameters on every one of some series. Its job plans it; chunks run it.
 
     `base`: a BacktestRequest as JSON. Its `parameters` are those that stay as they are, its `inputs` those
-    beside `main`, which is each of `series_ids` in turn. `space`: axes as `shared.domain.space.axis_from`
+    beside `main`, which is each of `series_ids` in turn (with an `interval`, if `main` stands there with one). `space`: axes as `shared.domain.space.axis_from`
     takes them; the last one changes fastest. `constraints` as text. `objectives`: {"metric", "direction"}, the
     first one ranks. `trials`: how many combinations random and Bayesian search may try. `aggregate`: what
     several series make of a metric.

@@ -41,15 +41,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         " bars than those that are stored are made of them",
     )
     parser.add_argument(
-        "--interval", default="", help="for every series that names none, such as 4h (as stored)"
-    )
-    parser.add_argument(
         "-p",
         "--parameter",
         action="append",
         default=[],
         metavar="NAME=VALUE",
         help="may be repeated",
+    )
+    add_run_options(parser)
+    parser.add_argument("--json", action="store_true", help="print the run as JSON")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """What any run can be told, beside its strategy, parameters and series."""
+    parser.add_argument(
+        "--interval", default="", help="for every series that names none, such as 4h (as stored)"
     )
     parser.add_argument("--from", dest="starts_at", default="", metavar="DATE")
     parser.add_argument("--to", dest="ends_at", default="", metavar="DATE")
@@ -97,15 +103,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-gate", action="store_true", help="do not look whether the strategy looks ahead"
     )
-    parser.add_argument("--json", action="store_true", help="print the run as JSON")
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     with services(settings) as ready:
         url = ready.database_url or ""
         require_current(url)
-        _sync_catalogue(url, settings)
-        request = _request(args, url)
+        sync_catalogue(url, settings)
+        request = request_of(args, url)
         job = jobs_here.do(ready, request, f"Backtest {args.strategy}", quiet=args.json)
         if job.state != "done":
             print(f"seraphim: {job.error or job.progress_text}", file=sys.stderr)
@@ -114,7 +119,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     return Exit.LOOKS_AHEAD if leaks else Exit.OK
 
 
-def _sync_catalogue(url: str, settings: Settings) -> None:
+def sync_catalogue(url: str, settings: Settings) -> None:
+    """Take in what changed in the folder of strategies."""
     from engine import catalogue
 
     engine = make_engine(url)
@@ -123,11 +129,12 @@ def _sync_catalogue(url: str, settings: Settings) -> None:
     engine.dispose()
 
 
-def _request(args: argparse.Namespace, url: str) -> BacktestRequest:
+def request_of(args: argparse.Namespace, url: str) -> BacktestRequest:
+    """The run that these options ask for."""
     return BacktestRequest(
         strategy_type=args.strategy,
-        parameters=dict(_pair(text, "--parameter") for text in args.parameter),
-        inputs=_inputs(args.series, args.interval, url),
+        parameters=dict(pair(text, "--parameter") for text in args.parameter),
+        inputs=inputs_of(args.series, args.interval, url),
         capital=args.capital,
         starts_at=args.starts_at,
         ends_at=args.ends_at,
@@ -164,14 +171,16 @@ def _universe(name: str, url: str) -> int:
     return int(found)
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
+def pair(text: str, option: str) -> tuple[str, str]:
+    """NAME=VALUE in two."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise Stop(Exit.USAGE, f"{option} {text!r}: write NAME=VALUE")
     return name.strip(), value.strip()
 
 
-def _inputs(given: list[str], interval: str, url: str) -> dict[str, Any]:
+def inputs_of(given: list[str], interval: str, url: str) -> dict[str, Any]:
+    """The series that are meant, by input."""
     engine = make_engine(url)
     try:
         with engine.connect() as connection:
@@ -228,7 +237,7 @@ def _sizing(text: str) -> dict[str, Any]:
 def _policy(given: list[str], *, off: bool) -> dict[str, Any]:
     policy: dict[str, Any] = {rule: {"enabled": False} for rule in RULES} if off else {}
     for text in given:
-        rule, limit = _pair(text, "--risk")
+        rule, limit = pair(text, "--risk")
         if rule not in RULES:
             raise Stop(Exit.USAGE, f"--risk {text!r}: the rule is one of {', '.join(RULES)}")
         name = "max_annual" if rule == "volatility" else "max_fraction"
@@ -264,7 +273,9 @@ def _gate_text(gate: dict[str, Any] | None) -> str:
     if gate is None:
         return "Look-ahead: not examined (--no-gate)"
     cost = f"{gate['seconds']:.2f} s of {gate['budget_seconds']:.2f} s"
-    head = f"Look-ahead: {gate['verdict'].upper() if gate['findings'] else gate['verdict']} ({cost})"
+    head = (
+        f"Look-ahead: {gate['verdict'].upper() if gate['findings'] else gate['verdict']} ({cost})"
+    )
     told = [finding["text"] for finding in gate["findings"]] or [gate["text"]]
     short = [w for w in gate["warmups"] if not w["enough"]]
     told += [

@@ -250,10 +250,11 @@ def looked_up(
 def request_for(
     base: BacktestRequest, code_hash: str, series_id: int, combination: Mapping[str, Any]
 ) -> BacktestRequest:
+    main = {**base.inputs.get(MAIN, {}), "series_id": series_id, "trades": True}
     return replace(
         base,
         parameters=dict(combination),
-        inputs={**base.inputs, MAIN: {"series_id": series_id, "trades": True}},
+        inputs={**base.inputs, MAIN: main},
         code_hash=code_hash,
     )
 

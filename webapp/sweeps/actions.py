@@ -99,7 +99,7 @@ def _series(sweep: SweepRow) -> dict[str, Any]:
 def request_of(sweep: SweepRow, series: dict[str, Any], point: SweepPointRow) -> BacktestRequest:
     """The backtest of a point: the code and the last bar the sweep had."""
     base = BacktestRequest(**sweep.base)
-    main = {"series_id": int(series["series_id"]), "trades": True}
+    main = {**base.inputs.get("main", {}), "series_id": int(series["series_id"]), "trades": True}
     return replace(
         base,
         parameters=point.parameters,
