@@ -22,6 +22,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "import": ("read a price file into the history", "deploy.commands.import_"),
     "sample-data": ("load the price history that comes along", "deploy.commands.sample_data"),
     "backtest": ("run a strategy over stored history", "deploy.commands.backtest"),
+    "sweep": (
+        "run a strategy with many combinations of parameters",
+        "deploy.commands.sweep",
+    ),
     "export": ("write fills, orders, ledger, lots or positions as CSV", "deploy.commands.export"),
     "books": ("check an exported ledger against the books", "deploy.commands.books"),
     "strategies": ("list strategies and write a new one's template", "deploy.commands.strategies"),

@@ -18,6 +18,7 @@ class Exit(IntEnum):
     SCHEMA = 13
     SERVERS = 14
     CHILD_LOST = 15
+    LOOKS_AHEAD = 16
 
 
 MEANINGS = {
@@ -30,6 +31,7 @@ MEANINGS = {
     Exit.SCHEMA: "the database's schema is older or newer than the code",
     Exit.SERVERS: "PostgreSQL or Redis cannot be started or reached",
     Exit.CHILD_LOST: "a process kept ending and was given up",
+    Exit.LOOKS_AHEAD: "the backtest ran, but its strategy looks ahead",
 }
 
 

@@ -48,7 +48,8 @@ class Bars:
     """Bars of one instrument and interval as columns, in time order and without overlap.
 
     Holes are allowed: what `filled` marks was put in by `fill_quiet`, everything else was said by
-    the market. A slice is a view.
+    the market. A slice is a view. `digests` are of the first pieces of rows as `engine.bar_hash`
+    cuts them, where whoever read the bars knew them.
     """
 
     instrument_id: int
@@ -61,6 +62,7 @@ class Bars:
     close: Prices
     volume: Prices
     filled: npt.NDArray[np.bool_]
+    digests: tuple[bytes, ...] = field(default=(), kw_only=True)
 
     @classmethod
     def empty(cls, instrument_id: int, interval: int) -> Self:
@@ -122,11 +124,9 @@ class Bars:
 
     def __getitem__(self, rows: slice | npt.NDArray[Any]) -> Bars:
         """Some of the rows, in order. One row as a `Bar` is `bar(i)`."""
-        return Bars(
-            self.instrument_id,
-            self.interval,
-            *(getattr(self, name)[rows] for name in _COLUMNS),
-        )
+        columns: Any = (getattr(self, name)[rows] for name in _COLUMNS)
+        known = self.digests if _from_the_first(rows) else ()
+        return Bars(self.instrument_id, self.interval, *columns, digests=known)
 
     def __iter__(self) -> Iterator[Bar]:
         return (self.bar(row) for row in range(len(self)))
@@ -154,6 +154,11 @@ class Bars:
         if ends_at is not None:
             last = int(np.searchsorted(self.closed_at, nanoseconds(ends_at), side="right"))
         return self[first : max(first, last)]
+
+
+def _from_the_first(rows: slice | npt.NDArray[Any]) -> bool:
+    """Whether a slice begins at row 0 and leaves none out, so that whole pieces stay what they are."""
+    return isinstance(rows, slice) and not rows.start and rows.step in (None, 1)
 
 
 _COLUMNS: Final = (
@@ -321,6 +326,125 @@ def _with_flat(bars: Bars, opened_at: Instants, closes: Prices) -> Bars:
         bars.interval,
         *(np.concatenate([getattr(bars, name), getattr(flat, name)])[order] for name in _COLUMNS),
     )
+
+
+# Longer bars from shorter ones ------------------------------------------------------------------
+
+
+class BadInterval(ValueError):
+    """Bars of this interval cannot be made of those there are."""
+
+
+def bad_interval(stored: int, interval: int) -> str:
+    """Why bars of `interval` seconds cannot be made of bars of `stored` seconds, or ""."""
+    if interval < stored or interval % stored:
+        return f"bars of {interval} s cannot be made of bars of {stored} s: choose a multiple"
+    if interval != stored and 86_400 % interval:
+        return f"{interval} s do not divide a day: choose an interval such as 15m, 1h, 4h or 1d"
+    return ""
+
+
+def coarser(bars: Bars, interval: int, calendar: str) -> Bars:
+    """Bars of `interval` seconds made of shorter ones: what the live builder makes of the same trades.
+
+    Shorter ones than a day lie on the grid of multiples since 1970 in UTC. A day is the calendar's: from
+    midnight to midnight UTC (24/7), the exchange's session (XNYS), or from 17:00 to 17:00 in New York
+    (24/5); what traded outside the sessions is in no day. Filled bars say nothing: quiet intervals are
+    filled anew. A bar at the end whose time is not over when the bars end is left out. Volumes are exact
+    where they have up to 9 decimals.
+    """
+    problem = bad_interval(bars.interval, interval)
+    if problem:
+        raise BadInterval(problem)
+    if interval == bars.interval:
+        return bars
+    traded = bars[~bars.filled] if bars.filled.any() else bars
+    if not len(traded):
+        return Bars.empty(bars.instrument_id, interval)
+    traded, opened, closed = _spans(traded, interval, calendar)
+    first = np.flatnonzero(np.concatenate(([True], opened[1:] != opened[:-1])))[: len(opened)]
+    made = _gathered(traded, interval, opened[first], closed[first], first)
+    return fill_quiet(made[: _over(made, int(bars.closed_at[-1]))], calendar)
+
+
+def _over(bars: Bars, until: int) -> int:
+    """How many of the bars have closed by then."""
+    return int(np.searchsorted(bars.closed_at, until, side="right"))
+
+
+def _spans(bars: Bars, interval: int, calendar: str) -> tuple[Bars, Instants, Instants]:
+    """Bars, and when the longer bar that each belongs to opens and closes; without bars of no session."""
+    if interval * SECOND == DAY and calendar != "24/7":
+        return _sessions_of(bars, calendar)
+    step = interval * SECOND
+    opened = bars.opened_at - bars.opened_at % step
+    if (bars.closed_at > opened + step).any():
+        row = int(np.argmax(bars.closed_at > opened + step))
+        raise BadInterval(
+            f"the bar that opens at {instant(bars.opened_at[row])} lies across two bars of {interval} s"
+        )
+    return bars, opened, opened + step
+
+
+def _sessions_of(bars: Bars, calendar: str) -> tuple[Bars, Instants, Instants]:
+    days = _days(calendar, int(bars.opened_at[0]), int(bars.closed_at[-1]))
+    day = np.searchsorted(days[:, 1], bars.opened_at, side="right")  # the first that ends later
+    inside = day < len(days)
+    inside[inside] = bars.closed_at[inside] > days[day[inside], 0]
+    opens, closes = days[day[inside]].T
+    return bars[inside], opens, closes
+
+
+def _days(calendar: str, first: int, last: int) -> npt.NDArray[np.int64]:
+    """(opens, closes) of each trading day that may touch [first, last], one a row."""
+    opening, closing, before = _DAYS[calendar]
+    day, spans = instant(first).date() - timedelta(days=1), []
+    while day <= instant(last).date() + timedelta(days=1):
+        if day.weekday() < 5:
+            spans.append((_local(day - timedelta(days=before), opening), _local(day, closing)))
+        day += timedelta(days=1)
+    return np.array(spans, dtype=np.int64).reshape(-1, 2)
+
+
+# When a day opens and closes in New York, and how many days before its date it opens.
+_DAYS: Final = {"XNYS": (time(9, 30), time(16), 0), "24/5": (time(17), time(17), 1)}
+
+
+def _gathered(
+    bars: Bars, interval: int, opened: Instants, closed: Instants, first: npt.NDArray[np.intp]
+) -> Bars:
+    """One bar for each run of rows that begins at one of `first`."""
+    if not len(first):
+        return Bars.empty(bars.instrument_id, interval)
+    last = np.concatenate((first[1:], [len(bars)])) - 1
+    return Bars(
+        bars.instrument_id,
+        interval,
+        opened,
+        closed,
+        bars.open[first],
+        np.maximum.reduceat(bars.high, first),
+        np.minimum.reduceat(bars.low, first),
+        bars.close[last],
+        _summed(bars.volume, first),
+        np.zeros(len(first), np.bool_),
+    )
+
+
+_EXACT: Final = float(2**53)
+
+
+def _summed(volume: Prices, first: npt.NDArray[np.intp]) -> Prices:
+    """Sums of the decimal numbers that the floats stand for, if their digits fit; of the floats otherwise."""
+    for decimals in range(10):
+        unit = 10.0**decimals
+        if (np.rint(volume[:1000] * unit) / unit == volume[:1000]).all():
+            scaled = np.rint(volume * unit)
+            if (scaled / unit == volume).all():
+                sums = np.add.reduceat(scaled, first)
+                if (sums < _EXACT).all():
+                    return np.asarray(sums / unit)
+    return np.asarray(np.add.reduceat(volume, first))
 
 
 # Ticks to bars --------------------------------------------------------------------------------

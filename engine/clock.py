@@ -26,6 +26,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from engine import lists_due, lot_keeping, quality_due
 from engine.jobs import lose
+from engine.sweeping import due as sweeps_due
 from shared import bus, queueing
 from shared.db.backtests import JobAttemptRow, JobRow
 from shared.db.sessions import make_sessions
@@ -93,6 +94,7 @@ class Clock:
             if active:
                 give_up_silent(session, self._client)
                 wake_forgotten(session, self._client)
+                sweeps_due.keep_going(session, self._client)
                 self._tidy(session)
                 lot_keeping.keep(session)
                 self._look_over(session)
@@ -183,15 +185,10 @@ def wake_forgotten(session: Session, client: redis.Redis) -> None:
     session.rollback()
     if not waiting:
         return
-    known = _queued_ids(client)
+    known = queueing.queued_ids(client)
     for job_id, attempt in waiting:
         if queueing.rq_id(job_id, attempt) not in known:
             _wake_again(session, client, job_id, attempt)
-
-
-def _queued_ids(client: redis.Redis) -> set[str]:
-    with queueing.plain_client(client) as plain:
-        return set(queueing.job_queue(plain).get_job_ids())
 
 
 def _wake_again(session: Session, client: redis.Redis, job_id: UUID, attempt: int) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from engine import catalogue
 from engine.bootstrap import REPLAY, open_account, replay_series
 from engine.costs import Costs
+from engine.lookahead import admission
 from engine.margin import Margin
 from engine.matching import Matching
 from engine.risk.rules import BadPolicy, policy_from
@@ -77,6 +78,8 @@ class Desk:
         parameters = self._parameters(connection, cls, asked.parameters, inputs)
         allocation = _amount("allocation", asked.allocation)
         sizing = self._sizing(asked.sizing)
+        if asked.start:
+            self._sees_no_future(connection, name, asked.type, code_hash, account)
         strategy_id = connection.execute(
             sa.insert(StrategyRow)
             .values(
@@ -104,6 +107,9 @@ class Desk:
         row = self._strategy(connection, asked.strategy_id)
         code_hash = self._newest_hash(connection, row.type) if asked.reload else row.code_hash
         cls = catalogue.strategy_class(connection, row.type, code_hash)
+        if row.desired == "running" and code_hash != row.code_hash:
+            account = self._account(connection, row.account_id)
+            self._sees_no_future(connection, row.name, row.type, code_hash, account)
         values = {
             "parameters": self._parameters(connection, cls, asked.parameters, row.inputs),
             "allocation": _amount("allocation", asked.allocation),
@@ -125,6 +131,8 @@ class Desk:
             catalogue.strategy_class(connection, row.type, row.code_hash)
         except NoSuchStrategy as error:
             raise Denied(f"strategy {row.name} cannot start: {error}") from error
+        account = self._account(connection, row.account_id)
+        self._sees_no_future(connection, row.name, row.type, row.code_hash, account)
         now = datetime.now(UTC)
         connection.execute(
             sa.update(StrategyRow)
@@ -328,6 +336,17 @@ class Desk:
         if row is None:
             raise Denied(f"there is no strategy {strategy_id}")
         return row
+
+    @staticmethod
+    def _sees_no_future(
+        connection: sa.Connection, name: str, type_: str, code_hash: str, account: Any
+    ) -> None:
+        """Code that looks ahead starts nowhere but in replays, where the future is history."""
+        if account.clock == REPLAY:
+            return
+        found = admission.leaking_run(connection, type_, code_hash)
+        if found is not None:
+            raise Denied(admission.refusal(name, found))
 
     @staticmethod
     def _newest_hash(connection: sa.Connection, type_: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import islice
@@ -17,9 +17,9 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from engine.bars import Bars, Instants, fill_quiet, instant
+from engine.bar_cache import BarCache, Held, Key, Newest, cache_of
+from engine.bars import Bars, Instants, coarser, fill_quiet, instant
 from engine.packing import BEGIN, COLUMNS, END, POSTGRES_EPOCH, Block, pack
-from shared.db.market import InstrumentRow, SeriesRow
 from shared.domain.market import Bar
 
 MICROSECOND: Final = 1_000
@@ -86,32 +86,168 @@ class Coverage:
 
 # --- reading ----------------------------------------------------------------------------------------
 
+LEAST_CACHED: Final = 2_000
+"""Bars; PostgreSQL gives fewer as quickly as a file is opened and checked."""
+
+_WHOLE: Final = 0.8
+"""A range of this share of a series is read as the whole of it, to be kept."""
+
+_KEPT_SHARE: Final = 64
+"""A file is written anew once its series has grown by this part of it."""
+
 
 def series_bars(
     session: Session,
     series_id: int,
     starts_at: datetime | None = None,
     ends_at: datetime | None = None,
+    *,
+    interval: int = 0,
 ) -> Bars:
     """The newest revision of each bar inside [starts_at, ends_at), quiet intervals filled.
 
     A bar counts as inside when it opens and closes inside. A quiet start of the range is filled from
-    the bar before it.
+    the bar before it. `interval` in seconds makes longer bars of the stored ones (`engine.bars.coarser`);
+    BadInterval says why it cannot. Bars read before come from this machine's cache, if the session has one:
+    the same bars, faster.
     """
-    series, calendar = _series(session, series_id)
-    bars = fill_quiet(_stored(session, series, starts_at, ends_at), calendar)
-    return bars.between(starts_at, ends_at)
+    series = _series(session, series_id)
+    if interval and interval != series.interval:
+        finer = _read_all(session, series, None, None)
+        return _inside(coarser(finer, interval, series.calendar), starts_at, ends_at)
+    return _read_all(session, series, starts_at, ends_at)
 
 
-def _series(session: Session, series_id: int) -> tuple[SeriesRow, str]:
-    found = session.execute(
-        sa.select(SeriesRow, InstrumentRow.calendar)
-        .join(InstrumentRow, InstrumentRow.id == SeriesRow.instrument_id)
-        .where(SeriesRow.id == series_id)
-    ).one_or_none()
+def _read_all(
+    session: Session, series: _Series, starts_at: datetime | None, ends_at: datetime | None
+) -> Bars:
+    cache = cache_of(session)
+    if cache is not None and series.may_be_cached(starts_at, ends_at):
+        held = _held(session, series, cache, series.share(starts_at, ends_at))
+        if held is not None and (held.in_order or starts_at is ends_at is None):
+            return _inside(held.bars, starts_at, ends_at)
+    filled = fill_quiet(_stored(session, series, starts_at, ends_at), series.calendar)
+    return filled.between(starts_at, ends_at)
+
+
+def _inside(bars: Bars, starts_at: datetime | None, ends_at: datetime | None) -> Bars:
+    """The bars of a range as they were known at its end: nothing is carried forward up to a later bar."""
+    found = bars.between(starts_at, ends_at)
+    if ends_at is None or not len(found) or not found.filled[-1]:
+        return found
+    traded = np.flatnonzero(~found.filled)
+    return found[: int(traded[-1]) + 1] if len(traded) else found[:0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """A series as the session sees it now. `writing`: this transaction has changed something itself."""
+
+    id: int
+    instrument_id: int
+    source: str
+    interval: int
+    calendar: str
+    bars: int
+    first_opened_at: datetime | None
+    last_closed_at: datetime | None
+    content: UUID
+    appended: int
+    writing: bool
+
+    @property
+    def key(self) -> Key:
+        return Key(self.content, self.instrument_id, self.interval, self.calendar)
+
+    def may_be_cached(self, starts_at: datetime | None, ends_at: datetime | None) -> bool:
+        """Whether a file is worth it, and safe: what is not committed yet must not be kept."""
+        return not self.writing and self.bars * self.share(starts_at, ends_at) >= LEAST_CACHED
+
+    def share(self, starts_at: datetime | None, ends_at: datetime | None) -> float:
+        """About how much of the series a range holds, from 0 to 1."""
+        if self.first_opened_at is None or self.last_closed_at is None:
+            return 0.0
+        starts_at = max(starts_at or self.first_opened_at, self.first_opened_at)
+        ends_at = min(ends_at or self.last_closed_at, self.last_closed_at)
+        return max(0.0, (ends_at - starts_at) / (self.last_closed_at - self.first_opened_at))
+
+
+_SERIES: Final = sa.text(
+    """
+    SELECT series.id, series.instrument_id, series.source, series.interval, instruments.calendar,
+           series.bars, series.first_opened_at, series.last_closed_at, series.content, series.appended,
+           pg_current_xact_id_if_assigned() IS NOT NULL AS writing
+    FROM series JOIN instruments ON instruments.id = series.instrument_id
+    WHERE series.id = :id
+    """
+)
+
+
+def _series(session: Session, series_id: int) -> _Series:
+    found = session.execute(_SERIES, {"id": series_id}).one_or_none()
     if found is None:
         raise NoSuchSeries(f"there is no series {series_id}")
-    return found[0], found[1]
+    return _Series(*found)
+
+
+def _held(session: Session, series: _Series, cache: BarCache, share: float) -> Held | None:
+    """All bars of the series, out of the cache or read to be kept in it; None where neither will do."""
+    held = cache.get(series.key)
+    if held is not None and series.appended:
+        held = _grown(session, series, cache, held)
+    if held is None and (share >= _WHOLE or cache.asked_before(series.key)):
+        held = _read_to_keep(session, series, cache)
+    return held
+
+
+def _grown(session: Session, series: _Series, cache: BarCache, held: Held) -> Held | None:
+    """What is held and the bars that were appended since; None if they do not follow each other."""
+    rows = _stored(session, series, instant(held.newest.opened_at), None)
+    new = rows[rows.opened_at > held.newest.opened_at]
+    if _newest(session, series, held.newest.opened_at) != held.newest:
+        return None
+    if not len(new):
+        return held
+    filled = fill_quiet(new, series.calendar, before=held.bars.bar(-1))
+    if filled.opened_at[0] < held.bars.closed_at[-1]:
+        return None
+    both = replace(Bars.joined([held.bars, filled]), digests=held.bars.digests)
+    newest = _newest(session, series, int(both.opened_at[-1]))
+    if newest is None:
+        return None
+    grown = Held.of(both, newest)
+    if len(new) >= max(LEAST_CACHED, len(held.bars) // _KEPT_SHARE):
+        cache.put(series.key, grown)
+    return grown
+
+
+def _read_to_keep(session: Session, series: _Series, cache: BarCache) -> Held | None:
+    """All bars, and a file of them, unless a writer came between."""
+    bars = fill_quiet(_stored(session, series, None, None), series.calendar)
+    newest = _newest(session, series, int(bars.opened_at[-1])) if len(bars) else None
+    if newest is None:
+        return None
+    held = Held.of(bars, newest)
+    cache.put(series.key, held)
+    return held
+
+
+def _newest(session: Session, series: _Series, opened_at: int) -> Newest | None:
+    """The stored bar of this time, while the series still has the content it had when it was looked up."""
+    found = session.execute(
+        _NEWEST, {"id": series.id, "content": series.content, "opened_at": instant(opened_at)}
+    ).one_or_none()
+    return None if found is None else Newest(opened_at, *found)
+
+
+_NEWEST: Final = sa.text(
+    """
+    SELECT bars.revision, (extract(epoch FROM bars.recorded_at) * 1000000)::int8
+    FROM series JOIN bars USING (instrument_id, source, interval)
+    WHERE series.id = :id AND series.content = :content AND bars.opened_at = :opened_at
+    ORDER BY bars.revision DESC LIMIT 1
+    """
+)
 
 
 # Every column has a fixed width in COPY's binary format, so all rows are one array.
@@ -148,7 +284,7 @@ _READ: Final = """
 
 
 def _stored(
-    session: Session, series: SeriesRow, starts_at: datetime | None, ends_at: datetime | None
+    session: Session, series: _Series, starts_at: datetime | None, ends_at: datetime | None
 ) -> Bars:
     """Bars as they are stored: raw and sparse, and the last one before `starts_at` with them."""
     arguments = {
@@ -164,12 +300,13 @@ def _stored(
         raw, _ROW, offset=_HEADER_BYTES, count=(len(raw) - _HEADER_BYTES) // _ROW.itemsize
     )
     rows = rows[::-1]
+    prices: dict[str, Any] = {name: rows[name].astype(np.float64) for name in _COLUMNS[2:]}
     return Bars(
         instrument_id=series.instrument_id,
         interval=series.interval,
         opened_at=_from_postgres(rows["opened_at"]),
         closed_at=_from_postgres(rows["closed_at"]),
-        **{name: rows[name].astype(np.float64) for name in _COLUMNS[2:]},
+        **prices,
         filled=np.zeros(len(rows), np.bool_),
     )
 
@@ -188,8 +325,8 @@ def _driver(connection: sa.Connection) -> psycopg.Connection[Any]:
 
 def coverage(session: Session, series_id: int) -> Coverage:
     """How much of a series there is, and where it has holes that are no quiet intervals."""
-    series, _ = _series(session, series_id)
-    bars = series_bars(session, series_id)
+    series = _series(session, series_id)
+    bars = _read_all(session, series, None, None)
     revised = session.scalar(
         sa.text(
             "SELECT count(*) FROM bars WHERE instrument_id = :instrument AND source = :source"
@@ -524,6 +661,8 @@ _STORE_LIVE: Final = sa.text(
             bars = series.bars + kept.bars,
             first_opened_at = least(series.first_opened_at, kept.first),
             last_closed_at = greatest(series.last_closed_at, kept.last),
+            appended = CASE WHEN kept.first >= series.last_closed_at
+                            THEN series.appended + kept.bars ELSE 0 END,
             updated_at = clock_timestamp()
         FROM kept
         WHERE series.instrument_id = kept.instrument_id AND series.source = :source

@@ -54,7 +54,7 @@ class Feature:
         if bars < 0:
             raise ValueError(f"shift({bars}) would read the future; give 0 or more")
         shifted = np.full_like(self.values, np.nan)
-        shifted[bars:] = self.values[: len(self.values) - bars]
+        shifted[bars:] = self.values[: max(0, len(self.values) - bars)]
         return Feature(shifted, self.memory + bars, self.input)
 
 
@@ -172,7 +172,7 @@ def true_range(high: Column, low: Column, close: Column) -> Feature:
 def atr(high: Column, low: Column, close: Column, window: int = 14) -> Feature:
     """Average true range by Wilder's average, seeded with the mean of the first `window` ranges (`ta`)."""
     _check(window)
-    if len(close) <= window:
+    if len(close) < window:
         return Feature(np.full(len(close), np.nan), RECURSIVE * window)
     from ta.volatility import AverageTrueRange
 
@@ -184,7 +184,7 @@ def atr(high: Column, low: Column, close: Column, window: int = 14) -> Feature:
 def adx(high: Column, low: Column, close: Column, window: int = 14) -> Feature:
     """Average directional index, 0 to 100, by Wilder's averages (`ta`)."""
     _check(window)
-    if len(close) <= 2 * window:
+    if len(close) < 2 * window:
         return Feature(np.full(len(close), np.nan), 2 * RECURSIVE * window)
     from ta.trend import ADXIndicator
 
@@ -234,7 +234,7 @@ def roc(values: Column, window: int = 10) -> Feature:
     """Rate of change over `window` bars, as a fraction."""
     _check(window)
     out = np.full(len(values), np.nan)
-    out[window:] = values[window:] / values[: len(values) - window] - 1
+    out[window:] = values[window:] / values[: max(0, len(values) - window)] - 1
     return Feature(out, window + 1)
 
 

@@ -23,6 +23,7 @@ from rq.timeouts import JobTimeoutException
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
+from engine import bar_cache
 from engine.work import (
     QUIET_KINDS,
     AttemptSuperseded,
@@ -60,6 +61,8 @@ BODIES: Final[dict[str, str]] = {
     "why": "engine.inquiry.job:run",
     "quality": "engine.quality_job:run",
     "pair_list": "engine.universe:run",
+    "sweep": "engine.sweeping.planning:run",
+    "sweep_chunk": "engine.sweeping.chunks:run",
 }
 
 SETTLE_FOR_SECONDS: Final = 30
@@ -119,6 +122,7 @@ def perform(
         return
     log.info("job.started", job=str(job_id), attempt=attempt, kind=job.kind, title=job.title)
     queueing.announce(client, job_id)
+    bar_cache.use(sessions, settings)
     work = Work(sessions, settings, job, listener)
     with _heartbeat(sessions, job_id, attempt):
         outcome = _run_body(work, job)

@@ -133,9 +133,3 @@ def _keep_findings(
             set_=found,
         )
     )
-
-
-def content_hash(session: Session, series_id: int) -> str:
-    """The hash of a series as this session sees it; kept with it, so that it is worked out once."""
-    series = series_content.series_of_id(session, series_id)
-    return series.content_hash or series_content.read(session, series).hash

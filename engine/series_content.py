@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -99,13 +100,39 @@ def one_moment(session: Session) -> None:
 
 def read(session: Session, series: Series) -> Content:
     """All bars of the series, with their hash."""
-    raw = _lines(session, series)
+    raw = b"".join(_lines(session, series))
     digest = hashlib.sha256(_head(series))
     digest.update(raw)
     return _content(series, raw, digest.hexdigest())
 
 
-def _lines(session: Session, series: Series) -> bytes:
+def content_hash(session: Session, series_id: int) -> str:
+    """The hash of a series as this session sees it; kept with it, so that it is worked out once."""
+    series = series_of_id(session, series_id)
+    if series.content_hash is not None:
+        return series.content_hash
+    digest = hashlib.sha256(_head(series))
+    for lines in _lines(session, series):
+        digest.update(lines)
+    _keep_apart(session, series, digest.hexdigest())
+    return digest.hexdigest()
+
+
+def _keep_apart(session: Session, series: Series, found: str) -> None:
+    """Keep a hash without a change in the session's own transaction, and without waiting for a writer."""
+    bind = session.get_bind()
+    if not isinstance(bind, sa.Engine):
+        return
+    free = (
+        sa.select(SeriesRow.id).where(SeriesRow.id == series.id).with_for_update(skip_locked=True)
+    )
+    with Session(bind) as own:
+        if own.scalar(free) is not None:
+            keep_hash(own, series, found)
+            own.commit()
+
+
+def _lines(session: Session, series: Series) -> Iterator[bytes]:
     """Newest first, which is how the primary key gives the newest revision of each."""
     driver = session.connection().connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
@@ -115,7 +142,7 @@ def _lines(session: Session, series: Series) -> bytes:
         "interval": series.interval,
     }
     with driver.cursor().copy(_READ, key) as copy:
-        return b"".join(copy)
+        yield from map(bytes, copy)
 
 
 def _head(series: Series) -> bytes:
@@ -126,12 +153,13 @@ def _content(series: Series, raw: bytes, content_hash: str) -> Content:
     types = {name: "int64" if name.endswith("_at") else "float64" for name in _COLUMNS}
     frame = pd.read_csv(io.BytesIO(raw), header=None, names=list(_COLUMNS), dtype=types)[::-1]
     columns = {name: frame[name].to_numpy() for name in _COLUMNS}
+    prices: dict[str, Any] = {name: np.ascontiguousarray(columns[name]) for name in _COLUMNS[2:7]}
     bars = Bars(
         instrument_id=series.instrument_id,
         interval=series.interval,
         opened_at=columns["opened_at"] * _MICROSECOND,
         closed_at=columns["closed_at"] * _MICROSECOND,
-        **{name: np.ascontiguousarray(columns[name]) for name in _COLUMNS[2:7]},
+        **prices,
         filled=np.zeros(len(frame), np.bool_),
     )
     adjusted = columns["adjusted"]

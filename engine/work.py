@@ -154,8 +154,8 @@ class Work:
 CLOCK: Final = "clock"
 """Who asks for upkeep: nobody waits for it, so its end is not told unless it failed."""
 
-QUIET_KINDS: Final = frozenset({"inspect", "why"})
-"""Kinds whose end is no news: somebody is looking at the answer already."""
+QUIET_KINDS: Final = frozenset({"inspect", "why", "sweep", "sweep_chunk"})
+"""Kinds whose end is no news: somebody is looking at the answer already, or it is a step of something larger."""
 
 
 def happened(

@@ -29,7 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from engine import jobs
 from shared import bus, queueing
 from shared.db.sessions import make_sessions
-from shared.jobs import QUEUE
+from shared.jobs import BULK_QUEUE, QUEUE
 from shared.settings import Settings
 
 WORKER_TTL: Final = 18
@@ -110,7 +110,7 @@ class _QueueWorker(Worker):
         stop: _StopFlag,
     ) -> None:
         super().__init__(
-            [QUEUE],
+            [QUEUE, BULK_QUEUE],  # in this order: a sweep waits for whatever else there is
             name=f"{name}-{birth}",  # a name that RQ could not unregister is taken for a minute
             connection=connection,
             serializer=JSONSerializer,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from typing import Any, Final
 
 QUEUE: Final = "jobs"
+BULK_QUEUE: Final = "bulk"
+"""Work in many small pieces, taken when nothing waits in QUEUE: it keeps nobody who pressed a button waiting."""
+
 HEARTBEAT_SECONDS: Final = 2
 SILENT_AFTER_SECONDS: Final = 15
 """An attempt without a heartbeat for this long is dead: the job is tried again, or failed."""
@@ -24,12 +29,15 @@ DATA_POLICIES: Final = ("warn", "refuse")
 class BacktestRequest:
     """One run. Amounts as decimal strings, times as ISO 8601 in UTC ("" for all there is).
 
-    `inputs`: {key: {"series_id": int, "trades": bool}}
+    `inputs`: {key: {"series_id": int, "trades": bool}}, and "interval" in seconds for longer bars made of
+    the stored ones
     `costs`: {"fee_rate": "0.001", "slippage": "0.0005"} as fractions
     `sizing`: as `engine.sizing.Sizing` takes it; `risk_policy`: as `engine.risk.rules.policy_from` takes it
     `matching`, `margin`: as `engine.matching.Matching` and `engine.margin.Margin` take them
     `data_policy`: "warn" keeps what is wrong with the bars with the run, "refuse" does not run on bars with
     one of the `data_findings`. `universe_id`: the pair list whose members of the day may be entered; 0 for all
+    `gate`: look whether the strategy sees bars before they are there
+    `seed`: where chance begins, for strategies that throw dice. `repeats`: the run this one is to be equal to
     """
 
     strategy_type: str
@@ -47,6 +55,9 @@ class BacktestRequest:
     data_policy: str = "warn"
     data_findings: list[str] = field(default_factory=lambda: list(FINDINGS))
     universe_id: int = 0
+    gate: bool = True
+    seed: int = 0
+    repeats: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +139,36 @@ class PairListRequest:
     last_day: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class SweepRequest:
+    """Many runs: every combination of parameters on every one of some series. Its job plans it; chunks run it.
+
+    `base`: a BacktestRequest as JSON. Its `parameters` are those that stay as they are, its `inputs` those
+    beside `main`, which is each of `series_ids` in turn (with an `interval`, if `main` stands there with one). `space`: axes as `shared.domain.space.axis_from`
+    takes them; the last one changes fastest. `constraints` as text. `objectives`: {"metric", "direction"}, the
+    first one ranks. `trials`: how many combinations random and Bayesian search may try. `aggregate`: what
+    several series make of a metric.
+    """
+
+    base: dict[str, Any]
+    space: list[dict[str, Any]]
+    series_ids: list[int]
+    objectives: list[dict[str, Any]]
+    constraints: list[str] = field(default_factory=list)
+    method: str = "grid"
+    trials: int = 0
+    seed: int = 1
+    aggregate: str = "mean"
+
+
+@dataclass(frozen=True, slots=True)
+class SweepChunkRequest:
+    """Some combinations of a sweep, by the number of the chunk; the one without any ranks what was found."""
+
+    sweep_id: int
+    number: int
+
+
 JobRequest = (
     BacktestRequest
     | ImportRequest
@@ -136,6 +177,8 @@ JobRequest = (
     | WhyRequest
     | QualityRequest
     | PairListRequest
+    | SweepRequest
+    | SweepChunkRequest
 )
 
 KINDS: Final[dict[str, type]] = {
@@ -146,7 +189,24 @@ KINDS: Final[dict[str, type]] = {
     "why": WhyRequest,
     "quality": QualityRequest,
     "pair_list": PairListRequest,
+    "sweep": SweepRequest,
+    "sweep_chunk": SweepChunkRequest,
 }
+
+
+def repeated(
+    request: Mapping[str, Any], run_id: int, code_hash: str, ends_at: datetime
+) -> BacktestRequest:
+    """What a run was asked with, once more: the same code, and no bars that came after its own.
+
+    ValueError for a run that does not say what it was asked with.
+    """
+    known = {each.name for each in fields(BacktestRequest)}
+    given = {name: value for name, value in request.items() if name in known}
+    if not given.get("strategy_type"):
+        raise ValueError(f"run {run_id} was made before requests were kept: ask for a new one")
+    end = given.get("ends_at") or ends_at.isoformat()
+    return BacktestRequest(**{**given, "code_hash": code_hash, "ends_at": end, "repeats": run_id})
 
 
 def kind_of(request: JobRequest) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, scoped_session
 
 from shared import bus
 from shared.db.backtests import JobAttemptRow, JobRow
-from shared.jobs import QUEUE, RUN_JOB, JobRequest, encode, kind_of
+from shared.jobs import BULK_QUEUE, QUEUE, RUN_JOB, JobRequest, encode, kind_of
 
 LIMIT_SECONDS: Final = 3600
 """No attempt runs longer than this; RQ ends it and the job fails with that as its reason."""
@@ -115,13 +115,15 @@ def from_rq_id(text: str) -> tuple[UUID, int]:
     return UUID(job_id), int(attempt)
 
 
-def wake_worker(client: redis.Redis | None, job_id: UUID, attempt: int) -> bool:
+def wake_worker(
+    client: redis.Redis | None, job_id: UUID, attempt: int, queue: str = QUEUE
+) -> bool:
     """Put one attempt on the queue; False when Redis does not take it."""
     if client is None:
         return False
     try:
         with plain_client(client) as plain:
-            job_queue(plain).enqueue_call(
+            job_queue(plain, queue).enqueue_call(
                 RUN_JOB,
                 args=(str(job_id), attempt),
                 job_id=rq_id(job_id, attempt),
@@ -146,9 +148,15 @@ def announce(client: redis.Redis | None, job_id: UUID) -> None:
         return
 
 
-def job_queue(client: redis.Redis) -> Queue:
-    """The one queue; JSON only, so nothing but text crosses and nobody unpickles."""
-    return Queue(QUEUE, connection=client, serializer=JSONSerializer)
+def job_queue(client: redis.Redis, name: str = QUEUE) -> Queue:
+    """A queue; JSON only, so nothing but text crosses and nobody unpickles."""
+    return Queue(name, connection=client, serializer=JSONSerializer)
+
+
+def queued_ids(client: redis.Redis) -> set[str]:
+    """Every attempt that RQ has in line, as `rq_id` tells it."""
+    with plain_client(client) as plain:
+        return {one for name in (QUEUE, BULK_QUEUE) for one in job_queue(plain, name).get_job_ids()}
 
 
 def plain_client(client: redis.Redis) -> redis.Redis:

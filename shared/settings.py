@@ -37,6 +37,8 @@ VARIABLES: Final[Mapping[str, str]] = {
     "log_level": "SERAPHIM_LOG_LEVEL",
     "log_format": "SERAPHIM_LOG_FORMAT",
     "cookie_secure": "SERAPHIM_COOKIE_SECURE",
+    "cache_folder": "SERAPHIM_CACHE",
+    "cache_megabytes": "SERAPHIM_CACHE_MEGABYTES",
 }
 """Field of `Settings` -> the variable that sets it. `.env.example` explains each."""
 
@@ -73,6 +75,8 @@ class Settings:
     log_level: str = "info"
     log_format: str = "console"
     cookie_secure: bool = False
+    cache_folder: Path = Path("cache")
+    cache_megabytes: int = 2000
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Self:
@@ -85,6 +89,7 @@ class Settings:
         given, problems = _read(env)
         home: Path = given.setdefault("home", default_home())
         given.setdefault("strategies_folder", home / "strategies")
+        given.setdefault("cache_folder", home / "cache")
         given.setdefault("cookie_secure", given.get("host", "127.0.0.1") not in LOOPBACK)
         if not problems and "secret_key" not in given:
             try:
@@ -297,6 +302,8 @@ _READERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "log_level": _one_of("debug", "info", "warning", "error"),
     "log_format": _one_of("console", "json"),
     "cookie_secure": _yes_or_no,
+    "cache_folder": _folder,
+    "cache_megabytes": _whole(0, 10_000_000),
 }
 
 assert tuple(VARIABLES) == tuple(f.name for f in fields(Settings)) == tuple(_READERS)

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final
 
+from shared.domain.market import interval_text
 from shared.jobs import DATA_POLICIES, FINDINGS, BacktestRequest
 from webapp import fields, risk_policy
 from webapp.formats import decimal
@@ -48,6 +49,9 @@ COUNTED: Final = {
 }
 """What bars may have that a run can be refused for, in the order of `shared.jobs.FINDINGS`."""
 
+INTERVALS: Final = (300, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)
+"""Longer bars that stored ones can be made into, in seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class BacktestForm:
@@ -77,7 +81,7 @@ class BacktestForm:
         text = text.strip()
         for key, part in (
             (fields.PARAMETER + name, "parameters"),
-            (f"{fields.INPUT}{name}.series", "problems"),
+            (series_key(name), "problems"),
             (_FIELD_OF.get(name, ""), "problems"),
             (fields.SIZING + name, "sizing"),
         ):
@@ -112,6 +116,21 @@ def series_key(name: str) -> str:
     return f"{fields.INPUT}{name}.series"
 
 
+def interval_key(name: str) -> str:
+    return f"{fields.INPUT}{name}.interval"
+
+
+def longer(stored: int) -> list[int]:
+    """The intervals that bars of `stored` seconds can be made into."""
+    return [seconds for seconds in INTERVALS if seconds > stored and seconds % stored == 0]
+
+
+def interval_choices(shortest: int) -> list[tuple[str, str]]:
+    """For a select: as stored, and what bars of the shortest interval there is can be made into."""
+    made = [(str(seconds), interval_text(seconds)) for seconds in longer(shortest)]
+    return [("", "as stored"), *made]
+
+
 def shown(
     type_name: str,
     schema: fields.Schema,
@@ -124,8 +143,10 @@ def shown(
     inputs = given.get("inputs") or {}
     entered = {**DEFAULTS, **_entered(given)}
     for entry in fields.inputs_of(schema):
-        chosen = (inputs.get(entry["name"]) or {}).get("series_id", first_series)
+        given_input = inputs.get(entry["name"]) or {}
+        chosen = given_input.get("series_id", first_series)
         entered[series_key(entry["name"])] = "" if chosen is None else str(chosen)
+        entered[interval_key(entry["name"])] = str(given_input.get("interval") or "")
     policy = given.get("risk_policy") or {}
     return BacktestForm(
         type=type_name,
@@ -204,6 +225,9 @@ def read(
             problems[key] = "This series is not there: choose one of the list."
             continue
         inputs[entry["name"]] = {"series_id": chosen.id, "trades": bool(entry.get("trades", True))}
+        inputs[entry["name"]] |= _interval(
+            interval_key(entry["name"]), form, chosen, entered, problems
+        )
     rules = form.get("rules", "off")
     rules = rules if rules in {key for key, _, _ in RULES} else "off"
     read_form = BacktestForm(
@@ -240,6 +264,24 @@ def read(
         universe_id=int(entered["universe"] or 0),
     )
     return replace(read_form, request=request)
+
+
+def _interval(
+    key: str,
+    form: Mapping[str, str],
+    chosen: Stored,
+    entered: dict[str, str],
+    problems: dict[str, str],
+) -> dict[str, int]:
+    """{"interval": seconds} where longer bars than the stored ones are asked for."""
+    entered[key] = form.get(key, "")
+    if entered[key] in ("", str(chosen.row.interval)):
+        return {}
+    seconds = int(entered[key]) if entered[key].isdecimal() else 0
+    if seconds in longer(chosen.row.interval):
+        return {"interval": seconds}
+    problems[key] = f"Bars of {chosen.interval} cannot be made into these: choose as stored"
+    return {}
 
 
 def _counted(

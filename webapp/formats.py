@@ -3,39 +3,67 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from markupsafe import Markup, escape
 
-Number = Decimal | float | int
+from shared.domain.shown import (
+    GAP,
+    MINUS,
+    NOTHING,
+    SPACE,
+    Number,
+    decimal,
+    direction,
+    duration,
+    grouped,
+    money,
+    percent,
+    plural,
+    plus,
+    quantity,
+    signed,
+    signed_percent,
+)
 
-NOTHING: Final = "—"
-"""Shown where there is no number, which is not the same as zero."""
+__all__ = [
+    "DOWN",
+    "GAP",
+    "MINUS",
+    "NOTHING",
+    "SPACE",
+    "UP",
+    "age",
+    "change",
+    "change_percent",
+    "day_start",
+    "decimal",
+    "direction",
+    "duration",
+    "grouped",
+    "in_unit",
+    "instant",
+    "local",
+    "money",
+    "percent",
+    "plain",
+    "plural",
+    "plus",
+    "price",
+    "prose",
+    "quantity",
+    "seconds",
+    "signed",
+    "signed_percent",
+    "utc_text",
+    "words",
+]
 
-MINUS: Final = "\N{MINUS SIGN}"
-GAP: Final = "\N{NARROW NO-BREAK SPACE}"
-SPACE: Final = "\N{NO-BREAK SPACE}"
 UP: Final = "▲"
 DOWN: Final = "▼"
-
-_PLAIN: Final = 8
-"""Decimals a quantity may show; what is smaller than that is dust."""
-
-_LONGEST: Final = Decimal(10) ** 20
-
-
-def decimal(value: Number | str | None) -> Decimal | None:
-    """The value as Decimal; None for None, for "" and for what is not a finite number."""
-    if value is None or value == "":
-        return None
-    try:
-        number = Decimal(repr(value)) if isinstance(value, float) else Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() else None
 
 
 def seconds(text: str) -> float:
@@ -44,30 +72,6 @@ def seconds(text: str) -> float:
     if not -6e10 < number < 2.5e11:  # also refuses nan
         raise ValueError(f"{text} is no moment")
     return number
-
-
-def grouped(value: Decimal, decimals: int) -> str:
-    """Thousands apart and a real minus sign; a zero has no sign. Beyond 20 digits: 1.00e+300."""
-    if abs(value) >= _LONGEST:
-        return f"{value:.2e}".replace("-", MINUS)
-    rounded = round(value, decimals)
-    text = f"{abs(rounded):,.{decimals}f}".replace(",", GAP)
-    return f"{MINUS}{text}" if rounded < 0 else text
-
-
-def money(value: Number | str | None, decimals: int = 2) -> str:
-    """An amount of a currency, grouped: 104 318.27."""
-    number = decimal(value)
-    return NOTHING if number is None else grouped(number, decimals)
-
-
-def quantity(value: Number | str | None) -> str:
-    """9.0900 as 9.09 and 1000 as 1 000, never 1E+3; at most eight decimals."""
-    number = decimal(value)
-    if number is None:
-        return NOTHING
-    text = grouped(number, _PLAIN)
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def plain(value: Number | str | None) -> str:
@@ -93,12 +97,6 @@ def price(value: Number | str | None, tick: Number | str | None = None) -> str:
     return grouped(number, decimals)
 
 
-def percent(fraction: Number | str | None, decimals: int = 2) -> str:
-    """0.0354 as 3.54 %."""
-    number = decimal(fraction)
-    return NOTHING if number is None else f"{grouped(number * 100, decimals)}{SPACE}%"
-
-
 def in_unit(value: Number | str | None, unit: str, decimals: int = 2) -> str:
     """A check's value: fractions as per cent, counts as they are, amounts with their unit."""
     if value is None:
@@ -106,30 +104,6 @@ def in_unit(value: Number | str | None, unit: str, decimals: int = 2) -> str:
     if not unit:
         return quantity(value)
     return percent(value, decimals) if unit == "%" else f"{money(value, decimals)} {unit}".strip()
-
-
-def plus(text: str) -> str:
-    """A formatted positive number with its plus; negative ones and zeros as they are."""
-    is_zero = not any(character in text for character in "123456789")
-    return text if is_zero or text.startswith((MINUS, NOTHING)) else f"+{text}"
-
-
-def direction(value: Number | str | None) -> str:
-    """The class of a signed number: gain, loss or flat."""
-    number = decimal(value)
-    if not number:
-        return "flat"
-    return "gain" if number > 0 else "loss"
-
-
-def signed(value: Number | str | None, decimals: int = 2) -> str:
-    """A money amount with its sign, plus included."""
-    return plus(money(value, decimals))
-
-
-def signed_percent(fraction: Number | str | None, decimals: int = 2) -> str:
-    """A percentage with its sign, plus included."""
-    return plus(percent(fraction, decimals))
 
 
 def change(value: Number | str | None, decimals: int = 2) -> Markup:
@@ -146,18 +120,6 @@ def _arrowed(value: Number | str | None, text: str) -> Markup:
     kind = direction(value)
     arrow = {"gain": f"{UP} ", "loss": f"{DOWN} ", "flat": ""}[kind]
     return Markup('<span class="{}">{}{}</span>').format(kind, arrow, text)
-
-
-def duration(seconds: float | timedelta) -> str:
-    """One unit, as a glance wants it: 3 s, 12 min, 5 h, 9 d."""
-    total = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
-    total = max(0.0, total)
-    if total < 10 and total != int(total):
-        return f"{total:.1f}{SPACE}s"
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if total >= 2 * size:
-            return f"{int(total // size)}{SPACE}{unit}"
-    return f"{int(total)}{SPACE}s"
 
 
 def instant(text: str | datetime | None) -> datetime | None:
@@ -202,11 +164,6 @@ def day_start(moment: datetime, zone: str) -> datetime:
     """The last midnight in `zone` at or before `moment`."""
     here = moment.astimezone(ZoneInfo(zone))
     return here.replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def plural(count: int, one: str, many: str = "") -> str:
-    """1 order, 2 orders."""
-    return f"{grouped(Decimal(count), 0)} {one if count == 1 else many or one + 's'}"
 
 
 def prose(text: str) -> Markup:

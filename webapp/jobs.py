@@ -62,12 +62,14 @@ def rows() -> Response:
 
 
 def job_list() -> JobList:
-    """The jobs `?state=` asks for. A look that is done is no news, and is left out."""
+    """The jobs `?state=` asks for. A look that is done is no news, and is left out;
+    so are the parts of a sweep."""
     state = request.args.get("state", "")
     state = state if state in STATES else ""
     query = sa.select(JobRow).where(
         JobRow.state.in_(STATES[state][1]),
         sa.or_(JobRow.kind.not_in(("inspect", "why")), JobRow.state != "done"),
+        sa.or_(JobRow.kind != "sweep_chunk", JobRow.state == "failed"),  # its sweep tells the rest
     )
     page = sliced(
         query,

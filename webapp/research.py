@@ -179,7 +179,8 @@ def type_part() -> Response:
     if type_ is None:
         abort(404)
     form = backtest_form.shown(type_.name, type_.schema, first_series=_kept_series())
-    form.entered.update({name: request.args.get(name, "") for name in ("starts", "ends")})
+    kept = [name for name in form.entered if name.endswith(".interval")]
+    form.entered.update({name: request.args.get(name, "") for name in ("starts", "ends", *kept)})
     return partial(
         render_template(
             "research/_type.html",
@@ -229,7 +230,9 @@ def _title(form: backtest_form.BacktestForm, type_: StrategyTypeRow) -> str:
     chosen = []
     for entry in fields.inputs_of(type_.schema):
         found = series.stored(int(form.entered[backtest_form.series_key(entry["name"])]))
-        chosen.append(found.name if found else "?")
+        made = form.entered.get(backtest_form.interval_key(entry["name"]), "")
+        interval = interval_text(int(made)) if made else found.interval if found else ""
+        chosen.append(f"{found.instrument.symbol} {interval}" if found else "?")
     return f"Backtest {type_.title.lower()} · {', '.join(dict.fromkeys(chosen))}"
 
 
@@ -305,7 +308,11 @@ def _choices() -> dict[str, Any]:
     return {
         "choices": [(s.id, s.label) for s in found],
         "simulated_ids": [s.id for s in found if s.row.simulated],
+        "intervals": backtest_form.interval_choices(
+            min((s.row.interval for s in found), default=86_400)
+        ),
         "series_key": backtest_form.series_key,
+        "interval_key": backtest_form.interval_key,
         "inputs_of": fields.inputs_of,
     }
 

@@ -353,7 +353,7 @@ def _pictures(run: RunRow) -> list[Picture]:
     for key, chosen in run.inputs.items():
         stored = series.stored(int(chosen["series_id"]))
         if stored is not None and chosen.get("trades", True):
-            found.setdefault(stored.instrument.id, Picture(key, stored, stored.row.interval))
+            found.setdefault(stored.instrument.id, Picture(key, stored, int(chosen["interval"])))
     return list(found.values())
 
 
@@ -410,7 +410,7 @@ def _opened_after(picture: Picture, at: datetime, count: int) -> datetime:
             BarRow.opened_at > at,
         )
         .order_by(BarRow.opened_at)
-        .limit(count)
+        .limit(count * (picture.interval // row.interval))
         .subquery()
     )
     last = db.session.scalar(sa.select(sa.func.max(opened.c.opened_at)))

@@ -40,6 +40,8 @@ KINDS: Final = {
     "why": "why did it (not) trade",
     "quality": "look over bars",
     "pair_list": "pair list",
+    "sweep": "sweep",
+    "sweep_chunk": "part of a sweep",
 }
 CRASHED: Final = "Failed:"
 """How `engine.jobs` begins the text of a job that ended in an exception; its error is a traceback."""
@@ -120,6 +122,8 @@ def again_url(row: JobRow) -> str:
     """The form this job was asked with, filled in as it was; "" where there is none."""
     if row.kind == "backtest":
         return url_for("research.new", job=row.id)
+    if row.kind == "sweep":
+        return url_for("sweeps.new", job=row.id)
     if row.kind == "import":
         look = db.session.scalar(
             sa.select(JobRow.id)

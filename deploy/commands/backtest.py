@@ -26,6 +26,7 @@ EXAMPLES = """
 examples:
   seraphim backtest moving_average_cross AAPL
   seraphim backtest moving_average_cross AAPL@1d -p short_window=20 -p long_window=60 --from 2005-01-01
+  seraphim backtest moving_average_cross BTC/USD@4h
   seraphim backtest rsi_reversion BTC/USD@1m --fee 0.0026 --sizing cash:1 --no-risk --json
 """
 
@@ -36,7 +37,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "series",
         nargs="+",
-        help="what it reads: SYMBOL or SYMBOL@INTERVAL, or KEY=SYMBOL@INTERVAL for further inputs",
+        help="what it reads: SYMBOL or SYMBOL@INTERVAL, or KEY=SYMBOL@INTERVAL for further inputs; longer"
+        " bars than those that are stored are made of them",
     )
     parser.add_argument(
         "-p",
@@ -45,6 +47,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=VALUE",
         help="may be repeated",
+    )
+    add_run_options(parser)
+    parser.add_argument("--json", action="store_true", help="print the run as JSON")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """What any run can be told, beside its strategy, parameters and series."""
+    parser.add_argument(
+        "--interval", default="", help="for every series that names none, such as 4h (as stored)"
     )
     parser.add_argument("--from", dest="starts_at", default="", metavar="DATE")
     parser.add_argument("--to", dest="ends_at", default="", metavar="DATE")
@@ -89,24 +100,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--universe", default="", metavar="PAIR LIST", help="enter only its members of the day"
     )
-    parser.add_argument("--json", action="store_true", help="print the run as JSON")
+    parser.add_argument(
+        "--no-gate", action="store_true", help="do not look whether the strategy looks ahead"
+    )
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     with services(settings) as ready:
         url = ready.database_url or ""
         require_current(url)
-        _sync_catalogue(url, settings)
-        request = _request(args, url)
+        sync_catalogue(url, settings)
+        request = request_of(args, url)
         job = jobs_here.do(ready, request, f"Backtest {args.strategy}", quiet=args.json)
         if job.state != "done":
             print(f"seraphim: {job.error or job.progress_text}", file=sys.stderr)
             return Exit.FAILED
-        _show(url, int((job.result or {})["run_id"]), as_json=args.json)
-    return Exit.OK
+        leaks = _show(url, int((job.result or {})["run_id"]), as_json=args.json)
+    return Exit.LOOKS_AHEAD if leaks else Exit.OK
 
 
-def _sync_catalogue(url: str, settings: Settings) -> None:
+def sync_catalogue(url: str, settings: Settings) -> None:
+    """Take in what changed in the folder of strategies."""
     from engine import catalogue
 
     engine = make_engine(url)
@@ -115,11 +129,12 @@ def _sync_catalogue(url: str, settings: Settings) -> None:
     engine.dispose()
 
 
-def _request(args: argparse.Namespace, url: str) -> BacktestRequest:
+def request_of(args: argparse.Namespace, url: str) -> BacktestRequest:
+    """The run that these options ask for."""
     return BacktestRequest(
         strategy_type=args.strategy,
-        parameters=dict(_pair(text, "--parameter") for text in args.parameter),
-        inputs=_inputs(args.series, url),
+        parameters=dict(pair(text, "--parameter") for text in args.parameter),
+        inputs=inputs_of(args.series, args.interval, url),
         capital=args.capital,
         starts_at=args.starts_at,
         ends_at=args.ends_at,
@@ -135,6 +150,7 @@ def _request(args: argparse.Namespace, url: str) -> BacktestRequest:
         },
         sizing=_sizing(args.sizing),
         risk_policy=_policy(args.risk, off=args.no_risk),
+        gate=not args.no_gate,
     )
 
 
@@ -155,26 +171,30 @@ def _universe(name: str, url: str) -> int:
     return int(found)
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
+def pair(text: str, option: str) -> tuple[str, str]:
+    """NAME=VALUE in two."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise Stop(Exit.USAGE, f"{option} {text!r}: write NAME=VALUE")
     return name.strip(), value.strip()
 
 
-def _inputs(given: list[str], url: str) -> dict[str, Any]:
+def inputs_of(given: list[str], interval: str, url: str) -> dict[str, Any]:
+    """The series that are meant, by input."""
     engine = make_engine(url)
     try:
         with engine.connect() as connection:
-            return dict(_input(connection, text) for text in given)
+            return dict(_input(connection, text, interval) for text in given)
     finally:
         engine.dispose()
 
 
-def _input(connection: sa.Connection, text: str) -> tuple[str, dict[str, Any]]:
+def _input(connection: sa.Connection, text: str, otherwise: str = "") -> tuple[str, dict[str, Any]]:
+    """Its key, and the series: the one of its interval, or the longest that such bars can be made of."""
     key, equals, rest = text.partition("=")
     key, rest = (key, rest) if equals else ("main", text)
-    symbol, at, interval = rest.partition("@")
+    symbol, _, interval = rest.partition("@")
+    seconds = _seconds(interval or otherwise)
     query = (
         sa.select(SeriesRow.id, SeriesRow.interval, SeriesRow.source)
         .join(InstrumentRow, InstrumentRow.id == SeriesRow.instrument_id)
@@ -182,12 +202,9 @@ def _input(connection: sa.Connection, text: str) -> tuple[str, dict[str, Any]]:
         .order_by(SeriesRow.interval, SeriesRow.id)
     )
     found = connection.execute(query).all()
-    if at:
-        try:
-            seconds = interval_seconds(interval)
-        except ValueError as error:
-            raise Stop(Exit.USAGE, str(error)) from error
-        found = [row for row in found if row.interval == seconds]
+    if seconds:
+        fit = [row.interval for row in found if seconds % row.interval == 0]
+        found = [row for row in found if row.interval == max(fit, default=0)]
     if not found:
         raise Stop(
             Exit.USAGE,
@@ -196,7 +213,16 @@ def _input(connection: sa.Connection, text: str) -> tuple[str, dict[str, Any]]:
     if len(found) > 1:
         have = ", ".join(f"{symbol}@{interval_text(r.interval)} ({r.source})" for r in found)
         raise Stop(Exit.USAGE, f"{rest} could be {have}: name the interval")
-    return key, {"series_id": found[0].id, "trades": True}
+    made = {"interval": seconds} if seconds not in (0, found[0].interval) else {}
+    return key, {"series_id": found[0].id, "trades": True, **made}
+
+
+def _seconds(interval: str) -> int:
+    """0 for as it is stored."""
+    try:
+        return interval_seconds(interval) if interval else 0
+    except ValueError as error:
+        raise Stop(Exit.USAGE, str(error)) from error
 
 
 def _sizing(text: str) -> dict[str, Any]:
@@ -211,7 +237,7 @@ def _sizing(text: str) -> dict[str, Any]:
 def _policy(given: list[str], *, off: bool) -> dict[str, Any]:
     policy: dict[str, Any] = {rule: {"enabled": False} for rule in RULES} if off else {}
     for text in given:
-        rule, limit = _pair(text, "--risk")
+        rule, limit = pair(text, "--risk")
         if rule not in RULES:
             raise Stop(Exit.USAGE, f"--risk {text!r}: the rule is one of {', '.join(RULES)}")
         name = "max_annual" if rule == "volatility" else "max_fraction"
@@ -219,15 +245,17 @@ def _policy(given: list[str], *, off: bool) -> dict[str, Any]:
     return policy
 
 
-def _show(url: str, run_id: int, *, as_json: bool) -> None:
+def _show(url: str, run_id: int, *, as_json: bool) -> bool:
+    """Print the run; whether its strategy looks ahead."""
     engine = make_engine(url)
     with engine.connect() as connection:
         row = connection.execute(sa.select(RunRow.__table__).where(RunRow.id == run_id)).one()
     engine.dispose()
+    leaks = row.gate is not None and row.gate["verdict"] == "leaks"
     if as_json:
         kept = {key: value for key, value in row._mapping.items() if key != "job_id"}
         print(json.dumps(kept, default=str))
-        return
+        return leaks
     rate = row.bars / row.elapsed_seconds if row.elapsed_seconds else 0
     print(
         f"Run {row.id}: {row.strategy_type}, {row.starts_at:%Y-%m-%d} to {row.ends_at:%Y-%m-%d}, ",
@@ -236,6 +264,26 @@ def _show(url: str, run_id: int, *, as_json: bool) -> None:
     print(f"{row.bars:,} bars in {row.elapsed_seconds:.2f} s ({rate:,.0f} a second)")
     for name, metric in row.metrics.items():
         print(f"  {name.replace('_', ' '):<20} {_value(metric):>18}")
+    print(_gate_text(row.gate))
+    return leaks
+
+
+def _gate_text(gate: dict[str, Any] | None) -> str:
+    """What the look-ahead gate found, in a line or a few."""
+    if gate is None:
+        return "Look-ahead: not examined (--no-gate)"
+    cost = f"{gate['seconds']:.2f} s of {gate['budget_seconds']:.2f} s"
+    head = (
+        f"Look-ahead: {gate['verdict'].upper() if gate['findings'] else gate['verdict']} ({cost})"
+    )
+    told = [finding["text"] for finding in gate["findings"]] or [gate["text"]]
+    short = [w for w in gate["warmups"] if not w["enough"]]
+    told += [
+        f"the feature {w['feature']!r} needs {w['needed'] or 'all'} bars of history, "
+        f"{w['declared']} are declared: live it starts from less"
+        for w in short
+    ]
+    return "\n".join([head, *(f"  {line}" for line in told)])
 
 
 def _value(metric: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ def do(settings: Settings, request: JobRequest, title: str, *, quiet: bool) -> J
     logs.configure("warning", settings.log_format, sys.stderr)
     sessions = make_sessions(settings.database_url or "")
     client = bus.connect(settings.redis_url or "")
-    line = _Line(on=not quiet and sys.stderr.isatty())
+    line = Line(on=not quiet and sys.stderr.isatty())
     try:
         with sessions() as session:
             job = ask(session, None, request, title=title, actor=actor())
@@ -52,7 +52,7 @@ def _ended(sessions: sessionmaker[Session], job: JobRow) -> JobRow:
         return session.get_one(JobRow, job.id)
 
 
-class _Line:
+class Line:
     """One line on the terminal, written over and over."""
 
     def __init__(self, *, on: bool) -> None:

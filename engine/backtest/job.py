@@ -6,30 +6,34 @@ import hashlib
 import math
 import time
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from engine import catalogue, quality_job, series_content
+from engine import catalogue, series_content
 from engine.actions import Booked
-from engine.backtest import bars_policy
+from engine.backtest import bars_policy, provenance
 from engine.backtest.metrics import Curve, Metric, as_json, measure
 from engine.backtest.replay import Record
+from engine.backtest.report import report_parts
+from engine.backtest.results import LEGS, NEVER, REASONS, Counts, Fills, Trades
 from engine.backtest.run import Specification, quote_asset
 from engine.backtest.run import run as run_specification
-from engine.backtest.trades import Trade, round_trips
-from engine.bars import Bars
+from engine.backtest.trades import round_trips
+from engine.bar_hash import used_hash
+from engine.bars import BadInterval, Bars, instant, nanoseconds
 from engine.books import as_instrument
 from engine.costs import Costs
 from engine.history import NoSuchSeries, series_bars
 from engine.journal import bar_json, plain
+from engine.lookahead.gate import budget, examine
 from engine.margin import Margin
 from engine.matching import Intrabar, Matching
 from engine.risk.rules import policy_from
@@ -46,7 +50,7 @@ from shared.db.backtests import (
     RunTradeRow,
 )
 from shared.db.market import InstrumentRow, SeriesRow
-from shared.domain.decisions import Decision
+from shared.domain.decisions import Decision, Outcome
 from shared.domain.instruments import Instrument
 from shared.domain.market import interval_text
 from shared.domain.orders import Leg, Side
@@ -79,11 +83,14 @@ class LegFill:
     at: datetime
     leg: str
     tag: str
+    raw: float = math.nan
+    """The price before slippage; NaN if it is not known."""
 
 
 def run(request: BacktestRequest, work: Work) -> dict[str, Any]:
     """The body of a backtest job; {"run_id", "link", "text"}."""
     started = time.monotonic()
+    origin = provenance.origin()
     work.progress(0.0, "reading bars")
     with work.sessions() as session:
         series_content.one_moment(session)  # bars and their hash belong together
@@ -93,17 +100,21 @@ def run(request: BacktestRequest, work: Work) -> dict[str, Any]:
     def progress(fraction: float) -> None:
         work.progress(0.9 * fraction, f"{fraction * bars:,.0f} of {bars:,} bars")
 
+    provenance.start_chance(request.seed)
     try:
         outcome = run_specification(asked.specification, progress)
     except BadSignal as error:
         raise JobRefused(f"{request.strategy_type}: {error}") from error
     result = conclude(asked.specification, outcome.record)
     elapsed = time.monotonic() - started
+    gate = _examined(request, asked, outcome.record, result, elapsed, work)
     work.progress(0.95, "storing")
     with work.sessions() as session:
         work.hold(session)
         row = _run_row(request, asked, result, bars, elapsed, work)
         row.options["ambiguous_bars"] = outcome.ambiguous
+        row.gate = gate
+        origin.record(session, row, request)
         session.add(row)
         session.flush()
         _store(session, row.id, asked, outcome.record, result)
@@ -111,6 +122,23 @@ def run(request: BacktestRequest, work: Work) -> dict[str, Any]:
         work.finish(session, answer)
         session.commit()
     return answer
+
+
+def _examined(
+    request: BacktestRequest,
+    asked: Asked,
+    record: Record,
+    result: Result,
+    elapsed: float,
+    work: Work,
+) -> dict[str, Any] | None:
+    """What the look-ahead gate finds; None if it was not to look."""
+    if not request.gate:
+        return None
+    work.progress(0.92, "looking whether it looks ahead")
+    decided_at = np.array([nanoseconds(d.decided_at) for d in record.decisions], dtype=np.int64)
+    verdict = examine(asked.specification, decided_at, budget(elapsed), in_columns(result.fills))
+    return verdict.as_json()
 
 
 # Looking up ------------------------------------------------------------------------------------
@@ -198,21 +226,31 @@ def _input(
         )
     instrument = as_instrument(session.get_one(InstrumentRow, series.instrument_id))
     try:
-        bars = series_bars(session, series.id, None, ends_at)
-    except NoSuchSeries as error:
+        bars = series_bars(session, series.id, None, ends_at, interval=_interval(key, given))
+    except (NoSuchSeries, BadInterval) as error:
         raise JobRefused(f"{key}: {error}") from error
-    bound = BoundInput(key, instrument.id, instrument.symbol, series.interval, trades)
+    bound = BoundInput(key, instrument.id, instrument.symbol, bars.interval, trades)
     row = {
         "series_id": series.id,
         "instrument_id": instrument.id,
         "symbol": instrument.symbol,
         "source": series.source,
-        "interval": series.interval,
+        "interval": bars.interval,
         "trades": trades,
-        "data_hash": quality_job.content_hash(session, series.id),
+        "data_hash": series_content.content_hash(session, series.id),
+        "content": str(series.content),
+        "appended": series.appended,
         "used_hash": used_hash(bars),
     }
     return _Found(bound, instrument, bars, row, series.simulated)
+
+
+def _interval(key: str, given: Mapping[str, Any]) -> int:
+    """The seconds of longer bars that are asked for; 0 for the stored ones."""
+    interval = given.get("interval") or 0
+    if not isinstance(interval, int) or interval < 0:
+        raise JobRefused(f"{key}: interval {interval!r} is no number of seconds; leave it out")
+    return interval
 
 
 def _finer(
@@ -242,22 +280,6 @@ def _finer(
             )
         finer.append(series_bars(session, series_id, None, ends_at))
     return tuple(finer)
-
-
-def used_hash(bars: Bars) -> str:
-    """SHA-256 of the bars as they were used: those of the range, quiet intervals filled."""
-    digest = hashlib.sha256()
-    for column in (
-        bars.opened_at,
-        bars.closed_at,
-        bars.open,
-        bars.high,
-        bars.low,
-        bars.close,
-        bars.volume,
-    ):
-        digest.update(np.ascontiguousarray(column).tobytes())
-    return digest.hexdigest()
 
 
 def _range(request: BacktestRequest) -> tuple[datetime | None, datetime | None]:
@@ -326,9 +348,13 @@ class Result:
     """A run's numbers: what its page shows."""
 
     fills: list[LegFill]
-    trades: list[Trade]
+    trades: Trades
     metrics: tuple[Metric, ...]
     digest: str
+    curve: Curve
+    calendar: str
+    held: list[Bars]
+    """The bars of what was traded, as far as the run goes."""
 
 
 def conclude(specification: Specification, record: Record) -> Result:
@@ -336,7 +362,8 @@ def conclude(specification: Specification, record: Record) -> Result:
     fills = leg_fills(record.fills, record.decisions)
     traded = [bound for bound in specification.inputs if bound.trades]
     bars = {bound.instrument_id: specification.bars[bound.key] for bound in reversed(traded)}
-    trades = round_trips(fills, bars)
+    columns = in_columns(fills)
+    trades = round_trips(columns, bars)
     curve = Curve(
         started_at=_began(specification, bars[traded[0].instrument_id]),
         capital=specification.capital,
@@ -348,14 +375,16 @@ def conclude(specification: Specification, record: Record) -> Result:
         b if specification.starts_at is None else b.between(specification.starts_at, None)
         for b in bars.values()
     ]
+    calendar = specification.instruments[traded[0].instrument_id].calendar
     metrics = measure(
         curve,
         trades,
-        fees=math.fsum(fill.fee for fill in fills),
-        calendar=specification.instruments[traded[0].instrument_id].calendar,
+        fills=columns,
+        counts=_counts(record.decisions),
+        calendar=calendar,
         hold=held,
     )
-    return Result(fills, trades, metrics, _digest(trades, metrics))
+    return Result(fills, trades, metrics, _digest(trades, metrics), curve, calendar, held)
 
 
 def _began(specification: Specification, bars: Bars) -> int:
@@ -383,17 +412,43 @@ def leg_fills(booked: Iterable[Booked], decisions: Iterable[Decision]) -> list[L
             b.fill.at,
             "time_exit" if b.fill.client_order_id in timed else b.leg.value,
             b.tag,
+            math.nan if b.fill.raw is None else float(b.fill.raw),
         )
         for b in booked
     ]
 
 
-def _digest(trades: Sequence[Trade], metrics: Sequence[Metric]) -> str:
+def in_columns(fills: Sequence[LegFill]) -> Fills:
+    """The fills as columns; a raw price that is not known is the price."""
+    tags = {tag: code for code, tag in enumerate(dict.fromkeys(fill.tag for fill in fills))}
+    price = np.array([fill.price for fill in fills], dtype=np.float64)
+    raw = np.array([fill.raw for fill in fills], dtype=np.float64)
+    return Fills(
+        instrument=np.array([fill.instrument_id for fill in fills], dtype=np.int64),
+        at=np.array([nanoseconds(fill.at) for fill in fills], dtype=np.int64),
+        side=np.array([fill.side.sign for fill in fills], dtype=np.int8),
+        quantity=np.array([fill.quantity for fill in fills], dtype=np.float64),
+        price=price,
+        raw=np.where(np.isnan(raw), price, raw),
+        fee=np.array([fill.fee for fill in fills], dtype=np.float64),
+        leg=np.array([LEGS.index(fill.leg) for fill in fills], dtype=np.int8),
+        tag=np.array([tags[fill.tag] for fill in fills], dtype=np.int32),
+        tags=tuple(tags) or ("",),
+    )
+
+
+def _counts(decisions: Iterable[Decision]) -> Counts:
+    made = list(decisions)
+    return Counts(
+        orders=sum(len(d.requests) for d in made if d.outcome is Outcome.ORDERED),
+        denied=sum(d.outcome is Outcome.DENIED for d in made),
+    )
+
+
+def _digest(trades: Trades, metrics: Sequence[Metric]) -> str:
     """SHA-256 of trades and metric values: equal digests are equal runs."""
-    content = [[asdict(trade) for trade in trades], [[m.name, m.value] for m in metrics]]
-    return hashlib.sha256(
-        orjson.dumps(content, default=str, option=orjson.OPT_SERIALIZE_NUMPY)
-    ).hexdigest()
+    content = [list(trades.rows()), trades.tags, [[m.name, m.value] for m in metrics]]
+    return hashlib.sha256(orjson.dumps(content)).hexdigest()
 
 
 def _summary(result: Result) -> str:
@@ -446,7 +501,7 @@ def _run_row(
 
 def _store(session: Session, run_id: int, asked: Asked, record: Record, result: Result) -> None:
     for table, rows in (
-        (RunTradeRow, [_trade_row(run_id, n, t) for n, t in enumerate(result.trades, 1)]),
+        (RunTradeRow, list(_trade_rows(run_id, result.trades))),
         (RunFillRow, [_fill_row(run_id, n, f) for n, f in enumerate(result.fills, 1)]),
         (RunDecisionRow, [_decision_row(run_id, n, d) for n, d in enumerate(record.decisions, 1)]),
     ):
@@ -461,6 +516,16 @@ def _store(session: Session, run_id: int, asked: Asked, record: Record, result: 
     }
     for name, column in columns.items():
         session.add(RunSeriesRow(run_id=run_id, name=name, data=zlib.compress(column.tobytes(), 1)))
+    instruments = asked.specification.instruments
+    parts = report_parts(
+        result.curve,
+        result.trades,
+        calendar=result.calendar,
+        hold=result.held,
+        symbols={number: instrument.symbol for number, instrument in instruments.items()},
+    )
+    for name, data in parts.items():
+        session.add(RunSeriesRow(run_id=run_id, name=name, data=data))
     lines = b"\n".join(orjson.dumps(asdict(entry), default=str) for entry in record.ledger)
     session.add(RunSeriesRow(run_id=run_id, name="ledger", data=zlib.compress(lines, 1)))
 
@@ -472,24 +537,30 @@ def _closes(specification: Specification, times: Any) -> Any:
     return np.where(rows >= 0, bars.close[np.maximum(rows, 0)], np.nan).astype("<f8")
 
 
-def _trade_row(run_id: int, number: int, trade: Trade) -> dict[str, Any]:
-    return {
-        "run_id": run_id,
-        "number": number,
-        "instrument_id": trade.instrument_id,
-        "side": trade.side,
-        "quantity": _decimal(trade.quantity),
-        "entry_at": trade.entry_at,
-        "entry_price": _decimal(trade.entry_price),
-        "exit_at": trade.exit_at,
-        "exit_price": None if trade.exit_price is None else _decimal(trade.exit_price),
-        "fees": _decimal(trade.fees),
-        "pnl": _decimal(trade.pnl),
-        "return_fraction": float(trade.return_fraction),
-        "bars_held": trade.bars_held,
-        "exit_reason": trade.exit_reason,
-        "tag": trade.tag,
-    }
+def _trade_rows(run_id: int, trades: Trades) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(trades.rows(), 1):
+        trade = dict(zip(_TRADE_FIELDS, row, strict=True))
+        is_open = trade["exit_at"] == NEVER
+        yield {
+            "run_id": run_id,
+            "number": number,
+            "instrument_id": trade["instrument"],
+            "side": "long" if trade["side"] > 0 else "short",
+            "quantity": _decimal(trade["quantity"]),
+            "entry_at": instant(trade["entry_at"]),
+            "entry_price": _decimal(trade["entry_price"]),
+            "exit_at": None if is_open else instant(trade["exit_at"]),
+            "exit_price": None if is_open else _decimal(trade["exit_price"]),
+            "fees": _decimal(trade["fees"]),
+            "pnl": _decimal(trade["pnl"]),
+            "return_fraction": trade["return_fraction"],
+            "bars_held": trade["bars_held"],
+            "exit_reason": REASONS[trade["exit_reason"]],
+            "tag": trades.tags[trade["tag"]],
+        }
+
+
+_TRADE_FIELDS: Final = tuple(field.name for field in fields(Trades) if field.name != "tags")
 
 
 def _fill_row(run_id: int, number: int, fill: LegFill) -> dict[str, Any]:

@@ -94,7 +94,8 @@ class Trades:
     exit_at     `NEVER` while it is open; `exit_price` is NaN then
     pnl         net of fees; an open trade counts what it still holds at the last close
     mae, mfe    how far the price went against and for it while it was held, as fractions of the entry
-                price, both 0 or above; bars of the entry and exit included
+                price, both 0 or above: over the bars that closed after the entry and not after the
+                exit, and the prices of its exits
     exit_reason index into `REASONS`; tag index into `tags` (the entry's)
     """
 
@@ -115,6 +116,11 @@ class Trades:
     tag: Indices
     tags: tuple[str, ...] = ("",)
 
+    @classmethod
+    def none(cls) -> Self:
+        columns: dict[str, Any] = {name: np.zeros(0, type_) for name, type_ in _TRADE_TYPES.items()}
+        return cls(**columns)
+
     def __len__(self) -> int:
         return len(self.entry_at)
 
@@ -131,6 +137,25 @@ class Trades:
         """Each trade's fields as Python values, in the order of the class, without `tags`."""
         columns = [getattr(self, f.name).tolist() for f in fields(self) if f.name != "tags"]
         return zip(*columns, strict=True)
+
+
+_TRADE_TYPES: Final[dict[str, Any]] = {
+    "instrument": np.int64,
+    "side": np.int8,
+    "quantity": np.float64,
+    "entry_at": np.int64,
+    "entry_price": np.float64,
+    "exit_at": np.int64,
+    "exit_price": np.float64,
+    "fees": np.float64,
+    "pnl": np.float64,
+    "return_fraction": np.float64,
+    "bars_held": np.int64,
+    "mae": np.float64,
+    "mfe": np.float64,
+    "exit_reason": np.int8,
+    "tag": np.int32,
+}
 
 
 @dataclass(frozen=True, slots=True)

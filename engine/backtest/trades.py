@@ -1,193 +1,196 @@
-"""Round trips: fills as trades from flat to flat, one instrument at a time."""
+"""Round trips: fills as trades from flat to flat, one instrument at a time, in two compiled passes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
-from typing import Final, Literal, Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
-from engine.bars import Bars, nanoseconds
-from shared.domain.orders import Leg, Number, Side
-
-OPEN: Final = "open"
-"""The exit reason of a trade that has not ended."""
+from engine.backtest.results import LEGS, NEVER, OPEN, Fills, Trades
+from engine.bars import Bars, Instants, Prices
+from engine.compiled import compiled
 
 _DUST: Final = 1e-12
 """Of the largest quantity held: what floats leave over when everything was sold."""
 
+_ENTRY: Final = LEGS.index("entry")
+_EXIT: Final = LEGS.index("exit")
 
-class FillLike(Protocol):
-    """A fill with the part it played. `leg` is one of `Leg`, or `time_exit`."""
-
-    @property
-    def instrument_id(self) -> int: ...
-    @property
-    def side(self) -> Side: ...
-    @property
-    def quantity(self) -> Number: ...
-    @property
-    def price(self) -> Number: ...
-    @property
-    def fee(self) -> Number: ...
-    @property
-    def at(self) -> datetime: ...
-    @property
-    def leg(self) -> str: ...
-    @property
-    def tag(self) -> str: ...
+Rows = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Trade:
-    """One round trip. Prices are averages weighted by quantity; amounts are in quote units.
-
-    `quantity` is all that was ever bought into it (sold, for a short). `pnl` is net of fees; an open
-    trade counts what it still holds at the last close, and has no exit. `bars_held` counts the
-    closings it lived through.
-    """
-
-    instrument_id: int
-    side: Literal["long", "short"]
-    quantity: Number
-    entry_at: datetime
-    entry_price: Number
-    exit_at: datetime | None
-    exit_price: Number | None
-    fees: Number
-    pnl: Number
-    return_fraction: float
-    bars_held: int
-    exit_reason: str
-    tag: str
-
-    @property
-    def is_open(self) -> bool:
-        return self.exit_at is None
-
-
-def round_trips(fills: Sequence[FillLike], bars: Mapping[int, Bars]) -> list[Trade]:
+def round_trips(fills: Fills, bars: Mapping[int, Bars]) -> Trades:
     """The trades `fills` (in time order) make, by entry time and instrument.
 
     A fill that turns a position round ends one trade and begins the next, its fee shared by
-    quantity. `bars` of each instrument say what open trades are worth and how long trades lasted.
+    quantity. `bars` of each instrument say what open trades are worth, how long trades lasted and
+    how far prices went meanwhile: a trade lived through the bars that closed after its entry and
+    not after its exit, and through the prices of its exits.
     """
-    by_instrument: dict[int, list[FillLike]] = {}
-    for fill in fills:
-        by_instrument.setdefault(fill.instrument_id, []).append(fill)
-    trades = [
-        trade
-        for instrument_id, own in sorted(by_instrument.items())
-        for trade in _trades_of(own, bars[instrument_id])
-    ]
-    return sorted(trades, key=lambda trade: trade.entry_at)
+    parts = [_trades_of(own, bars[instrument]) for instrument, own in _by_instrument(fills)]
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return _trades_of(fills, Bars.empty(0, 60))
+    columns: dict[str, Any] = {
+        field.name: np.concatenate([getattr(part, field.name) for part in parts])
+        for field in fields(Trades)
+        if field.name != "tags"
+    }
+    whole = Trades(**columns, tags=fills.tags)
+    return whole[np.argsort(whole.entry_at, kind="stable")]
 
 
-def _trades_of(fills: Sequence[FillLike], bars: Bars) -> Iterator[Trade]:
-    trip: _Trip | None = None
-    for fill in fills:
-        quantity, fee = fill.quantity, fill.fee
-        if trip is not None and fill.side is not trip.side:
-            quantity, fee = trip.leave(fill)
-            if trip.is_flat:
-                yield trip.ended(bars)
-                trip = None
-        if quantity > 0:
-            trip = trip or _Trip(fill)
-            trip.enter(fill, quantity, fee)
-    if trip is not None:
-        yield trip.marked(bars)
+def _by_instrument(fills: Fills) -> Iterator[tuple[int, Fills]]:
+    """Each instrument's fills, instruments by their number."""
+    instruments = fills.instrument
+    if not len(instruments):
+        return
+    if (instruments == instruments[0]).all():
+        yield int(instruments[0]), fills
+        return
+    order = np.argsort(instruments, kind="stable")
+    found, starts = np.unique(instruments[order], return_index=True)
+    for instrument, rows in zip(found.tolist(), np.split(order, starts[1:]), strict=True):
+        yield instrument, fills[rows]
 
 
-class _Trip:
-    """A round trip on its way."""
-
-    def __init__(self, first: FillLike) -> None:
-        self.first = first
-        self.last_exit: FillLike | None = None
-        self.side = first.side
-        self.entered: Number = 0
-        self.left: Number = 0
-        self.entry_value: Number = 0
-        self.exit_value: Number = 0
-        self.fees: Number = 0
-        self.most: Number = 0
-
-    @property
-    def held(self) -> Number:
-        return self.entered - self.left
-
-    @property
-    def is_flat(self) -> bool:
-        return bool(self.held <= self._dust)
-
-    @property
-    def _dust(self) -> Number:
-        return _DUST * self.most if isinstance(self.most, float) else 0
-
-    def enter(self, fill: FillLike, quantity: Number, fee: Number) -> None:
-        self.entered += quantity
-        self.entry_value += quantity * fill.price
-        self.fees += fee
-        self.most = max(self.most, self.held)
-
-    def leave(self, fill: FillLike) -> tuple[Number, Number]:
-        """Take out what the fill closes; (quantity, fee) of what it has left over."""
-        over = fill.quantity - self.held
-        closes, fee = fill.quantity, fill.fee
-        if over > self._dust:
-            closes = self.held
-            fee = fill.fee * closes / fill.quantity
-        self.left += closes
-        self.exit_value += closes * fill.price
-        self.fees += fee
-        self.last_exit = fill
-        return fill.quantity - closes, fill.fee - fee
-
-    def ended(self, bars: Bars) -> Trade:
-        assert self.last_exit is not None
-        at = self.last_exit.at
-        leg = self.last_exit.leg
-        # Turning round is leaving by the strategy's own wish, though the order was an entry.
-        reason = Leg.EXIT if leg == Leg.ENTRY else leg
-        return self._trade(at, self.exit_value / self.left, self.exit_value, bars, str(reason))
-
-    def marked(self, bars: Bars) -> Trade:
-        value = self.exit_value + self.held * _like(float(bars.close[-1]), self.entry_value)
-        return self._trade(None, None, value, bars, OPEN)
-
-    def _trade(
-        self, at: datetime | None, price: Number | None, value: Number, bars: Bars, reason: str
-    ) -> Trade:
-        pnl = self.side.sign * (value - self.entry_value) - self.fees
-        return Trade(
-            instrument_id=self.first.instrument_id,
-            side="long" if self.side is Side.BUY else "short",
-            quantity=self.entered,
-            entry_at=self.first.at,
-            entry_price=self.entry_value / self.entered,
-            exit_at=at,
-            exit_price=price,
-            fees=self.fees,
-            pnl=pnl,
-            return_fraction=float(pnl / self.entry_value),
-            bars_held=_closings(bars, self.first.at, at),
-            exit_reason=reason,
-            tag=self.first.tag,
-        )
+def _trades_of(fills: Fills, bars: Bars) -> Trades:
+    """The trades of one instrument."""
+    last_close = float(bars.close[-1]) if len(bars) else np.nan
+    first, last, amounts = _parted(fills.side, fills.quantity, fills.price, fills.fee, last_close)
+    quantity, entry_price, exit_price, fees, pnl, gained, worst, best = amounts
+    entry_at, sign = fills.at[first], fills.side[first]
+    is_open = last < 0
+    exit_at = np.where(is_open, NEVER, fills.at[last])
+    held, mae, mfe = _lived(
+        (entry_at, exit_at, sign, entry_price, worst, best), (bars.closed_at, bars.low, bars.high)
+    )
+    return Trades(
+        instrument=fills.instrument[first],
+        side=sign,
+        quantity=quantity,
+        entry_at=entry_at,
+        entry_price=entry_price,
+        exit_at=exit_at,
+        exit_price=exit_price,
+        fees=fees,
+        pnl=pnl,
+        return_fraction=gained,
+        bars_held=held,
+        mae=mae,
+        mfe=mfe,
+        exit_reason=np.where(is_open, OPEN, _ENDS[fills.leg[last]]).astype(np.int8),
+        tag=fills.tag[first],
+        tags=fills.tags,
+    )
 
 
-def _closings(bars: Bars, after: datetime, until: datetime | None) -> int:
-    """Bars that closed after one instant and not after the other."""
-    first = int(np.searchsorted(bars.closed_at, nanoseconds(after), side="right"))
-    if until is None:
-        return len(bars) - first
-    return int(np.searchsorted(bars.closed_at, nanoseconds(until), side="right")) - first
+_ENDS: Final = np.array([_EXIT if leg == _ENTRY else leg for leg in range(len(LEGS))])
+"""By the last leg: turning round is leaving by the strategy's own wish, though the order was an entry."""
 
 
-def _like(price: float, amount: Number) -> Number:
-    """The price in the number type of the books."""
-    return Decimal(repr(price)) if isinstance(amount, Decimal) else price
+# Compiled ---------------------------------------------------------------------------------------
+
+
+@compiled
+def _parted(
+    side: npt.NDArray[np.int8], quantity: Prices, price: Prices, fee: Prices, last_close: float
+) -> tuple[Rows, Rows, npt.NDArray[np.float64]]:
+    """(first fill, last fill or -1, amounts) of each trade of one instrument.
+
+    Amounts: quantity, entry and exit price, fees, P&L, return, lowest and highest price of its exits.
+    """
+    first = np.empty(len(side), dtype=np.int64)
+    last = np.empty(len(side), dtype=np.int64)
+    amounts = np.empty((8, len(side)))
+    count, begun, sign = 0, -1, 0
+    entered = left = paid = got = fees = most = worst = best = 0.0
+    for i in range(len(side)):
+        rest, rest_fee = quantity[i], fee[i]
+        if begun >= 0 and side[i] != sign:
+            closes, share = rest, rest_fee
+            if rest - (entered - left) > _DUST * most:
+                closes = entered - left
+                share = rest_fee * closes / rest
+            left += closes
+            got += closes * price[i]
+            fees += share
+            worst, best = min(worst, price[i]), max(best, price[i])
+            rest, rest_fee = rest - closes, rest_fee - share
+            if entered - left <= _DUST * most:
+                pnl = sign * (got - paid) - fees
+                told = (entered, paid / entered, got / left, fees, pnl, pnl / paid, worst, best)
+                first[count], last[count], amounts[:, count] = begun, i, told
+                count, begun = count + 1, -1
+        if rest > 0:
+            if begun < 0:
+                begun, sign = i, side[i]
+                entered = left = paid = got = fees = most = 0.0
+                worst, best = np.inf, -np.inf
+            entered += rest
+            paid += rest * price[i]
+            fees += rest_fee
+            most = max(most, entered - left)
+    if begun >= 0:
+        pnl = sign * (got + (entered - left) * last_close - paid) - fees
+        told = (entered, paid / entered, np.nan, fees, pnl, pnl / paid, worst, best)
+        first[count], last[count], amounts[:, count] = begun, -1, told
+        count += 1
+    return first[:count], last[:count], amounts[:, :count]
+
+
+@compiled
+def _lived(trades: Any, bars: Any) -> tuple[Rows, Prices, Prices]:
+    """(bars held, MAE, MFE) of each trade, in time order; one that ends `NEVER` is held to the end."""
+    entry_at, exit_at, sign, entry_price, worst, best = trades
+    closed_at, low, high = bars
+    rate = 1.0 / (closed_at[1] - closed_at[0]) if len(closed_at) > 1 else 0.0
+    held = np.empty(len(entry_at), dtype=np.int64)
+    mae, mfe = np.empty(len(entry_at)), np.empty(len(entry_at))
+    after = 0
+    for i in range(len(entry_at)):
+        first = _row_after(closed_at, after, entry_at[i], rate)
+        after = len(closed_at)
+        if exit_at[i] != NEVER:
+            after = _row_after(closed_at, first, exit_at[i], rate)
+        held[i] = after - first
+        lowest, highest = _least_and_most(low[first:after], high[first:after])
+        below = max(0.0, 1 - min(lowest, worst[i]) / entry_price[i])
+        above = max(0.0, max(highest, best[i]) / entry_price[i] - 1)
+        mae[i], mfe[i] = (below, above) if sign[i] > 0 else (above, below)
+    return held, mae, mfe
+
+
+@compiled
+def _row_after(closed_at: Instants, row: int, at: int, rate: float) -> int:
+    """The first row from `row` on that closes after `at`.
+
+    Where bars follow each other at `rate` (bars a nanosecond) it is found at one look.
+    """
+    count = len(closed_at)
+    if row >= count or closed_at[row] > at:
+        return row
+    guess = row + 1 + int((at - closed_at[row]) * rate + 1e-6)
+    if guess < count and closed_at[guess] > at and closed_at[guess - 1] <= at:
+        return guess
+    return row + int(np.searchsorted(closed_at[row:], at, side="right"))
+
+
+@compiled
+def _least_and_most(low: Prices, high: Prices) -> tuple[float, float]:
+    """(lowest, highest) of some rows, in two halves that do not wait for each other."""
+    lowest = lowest_2 = np.inf
+    highest = highest_2 = -np.inf
+    for i in range(len(low) // 2):
+        lowest = min(low[2 * i], lowest)
+        highest = max(high[2 * i], highest)
+        lowest_2 = min(low[2 * i + 1], lowest_2)
+        highest_2 = max(high[2 * i + 1], highest_2)
+    if len(low) % 2:
+        lowest = min(low[-1], lowest)
+        highest = max(high[-1], highest)
+    return min(lowest, lowest_2), max(highest, highest_2)

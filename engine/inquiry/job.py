@@ -177,7 +177,10 @@ def of_run(session: Session, request: WhyRequest, at: datetime) -> Found:
     if until is not None and until.tzinfo is None:
         until = until.replace(tzinfo=UTC)
     bars = {
-        b.key: series_bars(session, row.inputs[b.key]["series_id"], None, until) for b in inputs
+        b.key: series_bars(
+            session, row.inputs[b.key]["series_id"], None, until, interval=b.interval
+        )
+        for b in inputs
     }
     seen = Seen.at(subject, bars, at)
     own = RunRecords(session, row.id, instrument)

@@ -20,6 +20,14 @@ Class = TypeVar("Class", bound=type[BaseStrategy])
 BUILT_IN = ("moving_average_cross", "rsi_reversion", "bollinger_reversion", "donchian_breakout")
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The text a strategy class was made from."""
+
+    file_name: str
+    source: str
+
+
 class BadStrategy(ValueError):
     """A class that cannot be a strategy type; says why and what to do."""
 
@@ -29,6 +37,7 @@ class NoSuchStrategy(LookupError):
 
 
 _collecting: list[tuple[str, type[BaseStrategy]]] = []
+_sources: dict[str, Source] = {}
 
 
 def register_strategy(name: str) -> Callable[[Class], Class]:
@@ -69,6 +78,7 @@ def load_source(file_name: str, source: str) -> LoadedFile:
     module = ModuleType(f"seraphim_strategy_{code_hash[:12]}")
     module.__file__ = file_name
     sys.modules[module.__name__] = module
+    _sources[module.__name__] = Source(file_name, source)
     with _collector() as found:
         try:
             exec(compile(source, file_name, "exec"), module.__dict__)  # noqa: S102  the user's own code is what we run
@@ -84,6 +94,18 @@ def load_source(file_name: str, source: str) -> LoadedFile:
         text = f"{file_name} registers {', '.join(sorted(twice))} twice: names must differ"
         return LoadedFile(file_name, source, code_hash, {}, text)
     return LoadedFile(file_name, source, code_hash, dict(found))
+
+
+def source_of(cls: type[BaseStrategy]) -> Source | None:
+    """The file a class was loaded from; None for one that came otherwise."""
+    return _sources.get(cls.__module__)
+
+
+def types_of(execute: Callable[[], object]) -> dict[str, type[BaseStrategy]]:
+    """The types that are registered while `execute` runs."""
+    with _collector() as found:
+        execute()
+        return dict(found)
 
 
 @contextmanager

@@ -66,10 +66,21 @@ class RunRow(Base):
     """One backtest: what was asked, which code and data answered, and the numbers. Written by its job.
 
     `metrics` is {name: {"value": float|null, "reason": str, "n": int, "how": str}}; `options` holds
-    capital, costs, sizing and risk policy; `inputs` as in strategies, with `source` and data hash.
+    capital, costs, sizing and risk policy; `inputs` as in strategies, with `source` and data hash. `gate` is what
+    `engine.lookahead` found, as `Verdict.as_json` gives it; None for a run that was not examined.
+    `request` is the `BacktestRequest` with the code it ran; `provenance` as `engine.backtest.provenance` keeps it;
+    `repeats` the run that was asked for again. `notes`, `tags` and `favourite` are the console's to write.
     """
 
     __tablename__ = "runs"
+    __table_args__ = (
+        sa.Index(
+            "ix_runs_leaking",
+            "code_hash",
+            "strategy_type",
+            postgresql_where=sa.text("gate ->> 'verdict' = 'leaks'"),
+        ),
+    )
 
     id: Mapped[Serial]
     job_id: Mapped[UUID | None] = mapped_column(sa.ForeignKey("jobs.id"), unique=True)
@@ -84,10 +95,32 @@ class RunRow(Base):
     engine: Mapped[str]
     elapsed_seconds: Mapped[float] = mapped_column(sa.Double)
     metrics: Mapped[Json]
+    gate: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     digest: Mapped[str]
+    request: Mapped[Json] = mapped_column(default=dict, server_default="{}")
+    provenance: Mapped[Json] = mapped_column(default=dict, server_default="{}")
+    repeats: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("runs.id", ondelete="SET NULL"), index=True
+    )
+    notes: Mapped[str] = mapped_column(default="", server_default="")
+    tags: Mapped[JsonList] = mapped_column(default=list, server_default="[]")
+    favourite: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     simulated: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     requested_by: Mapped[str] = mapped_column(default="", server_default="")
     created_at: Mapped[Recorded]
+
+
+class InstallationDiffRow(Base):
+    """What an installation's work tree had changed since its commit, zlib-compressed, by the SHA-256 of all of it.
+
+    Of very long ones only the beginning is kept. Written by backtest jobs.
+    """
+
+    __tablename__ = "installation_diffs"
+
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    diff: Mapped[bytes]
+    recorded_at: Mapped[Recorded]
 
 
 class RunTradeRow(Base):
@@ -157,7 +190,9 @@ class RunDecisionRow(Base):
 class RunSeriesRow(Base):
     """A column of a run as zlib-compressed little-endian bytes: `times` int64 ns, the rest float64. Written by its job.
 
-    Names: times, equity, exposure, and ledger (zlib-compressed JSON lines).
+    Names: times, equity, exposure, close, ledger (JSON lines), and what a report reads, as
+    `engine.backtest.report` has it: stretch, stretch.exposure, day, day.equity, day.hold, trade.return, trade.mae, trade.mfe
+    (float32), tables (JSON).
     """
 
     __tablename__ = "run_series"

@@ -48,7 +48,9 @@ class SeriesRow(Base):
     """What bars there are of one instrument, source and interval: kept beside them by whoever adds them.
 
     `simulated` labels invented prices wherever they are shown. A trigger adds one to `changes` whenever
-    bars were added; `content_hash` is of the bars as they are while `hashed_change` equals it.
+    bars were added; `content_hash` is of the bars as they are while `hashed_change` equals it. The trigger also
+    gives the bars a new `content`, a name that no other bars ever have, unless whoever added them raised
+    `appended`: all new ones then came after those that bear the name already.
     """
 
     __tablename__ = "series"
@@ -67,6 +69,8 @@ class SeriesRow(Base):
     changes: Mapped[int] = mapped_column(default=0, server_default="0")
     content_hash: Mapped[str | None]
     hashed_change: Mapped[int | None]
+    content: Mapped[UUID] = mapped_column(server_default=sa.func.gen_random_uuid())
+    appended: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class SeriesDaysRow(Base):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from shared.db import backtests, console, lists, lots, market, trading
+from shared.db import backtests, console, lists, lots, market, sweeps, trading
 from shared.db.base import Base
 
 metadata = Base.metadata
-MODULES = (backtests, console, lists, lots, market, trading)
+MODULES = (backtests, console, lists, lots, market, sweeps, trading)

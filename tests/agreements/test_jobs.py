@@ -31,7 +31,9 @@ def test_a_request_survives_its_row(kind):
         "str": "text",
         "dict[str, Any]": {"a": 1},
         "int": 3,
+        "bool": False,
         "list[str]": ["b"],
+        "list[int]": [4],
         "list[dict[str, Any]]": [{"c": 2}],
     }
     type_ = asking.KINDS[kind]

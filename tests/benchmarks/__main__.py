@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -37,7 +37,7 @@ from shared.db.sessions import make_sessions
 from shared.domain.instruments import Instrument
 from shared.jobs import BacktestRequest
 from shared.settings import Settings
-from tests.benchmarks import books, importing
+from tests.benchmarks import books, importing, reading
 
 BARS = 100_000
 REPEATS = 3
@@ -50,6 +50,8 @@ def main() -> int:
         return books.main()
     if sys.argv[1:] == ["import"]:
         return importing.main()
+    if sys.argv[1:] == ["reading"]:
+        return reading.main()
     bars = one_minute_bars(BARS)
     rows = [
         measured("core alone, rules off, all in", lambda: replayed(bars, OFF, Sizing("cash"))),
@@ -68,6 +70,7 @@ def main() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\npeak memory of this process, data and all runs together: {peak:,.0f} MB")
     importing.main()
+    reading.main()
     return books.main()
 
 
@@ -134,7 +137,7 @@ def stored(bars: Bars, url: str, home: Path) -> list[tuple[str, float, str]]:
         )
         session.add(instrument)
         session.flush()
-        own = Bars(instrument.id, *(getattr(bars, name) for name in bars.__slots__[1:]))
+        own = replace(bars, instrument_id=instrument.id)
         store_live_bars(session.connection(), own, source="import", simulated=False)
         session.commit()
         series_id = session.scalar(sa.text("SELECT id FROM series"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from decimal import Decimal
 from uuid import uuid4
 
@@ -64,7 +65,7 @@ def a_series(sessions, bars):
         )
         session.add(instrument)
         session.flush()
-        own = type(bars)(instrument.id, *(getattr(bars, n) for n in bars.__slots__[1:]))
+        own = replace(bars, instrument_id=instrument.id)
         store_live_bars(session.connection(), own, source="import", simulated=False)
         session.commit()
         return session.scalar(sa.text("SELECT id FROM series"))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from engine.bars import BarBuilder, Bars, fill_quiet, instant, nanoseconds
+from engine.bars import BadInterval, BarBuilder, Bars, coarser, fill_quiet, instant, nanoseconds
 from shared.domain.market import BadMarketData, Bar, Tick
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -371,3 +371,143 @@ def test_the_builder_and_the_fill_agree_about_quiet_intervals(ticks):
     stored = live[~live.filled]
     assume(len(stored))
     assert same(fill_quiet(stored, "24/7", until=NOON + timedelta(minutes=15)), live)
+
+
+# Longer bars from shorter ones ------------------------------------------------------------------
+
+
+hours_of_ticks = st.lists(
+    st.tuples(st.integers(0, 12 * 3_600_000 - 1), st.integers(1, 10**6), st.integers(1, 10**6)),
+    min_size=1,
+    max_size=60,
+    unique_by=lambda tick: tick[0],
+).map(
+    lambda rows: [
+        Tick(1, Decimal(p).scaleb(-2), Decimal(q).scaleb(-3), NOON + timedelta(milliseconds=ms))
+        for ms, p, q in rows
+    ]
+)
+
+
+@given(hours_of_ticks, st.sampled_from([300, 900, 3600, 14_400]))
+def test_longer_bars_are_what_the_builder_makes_of_the_same_ticks(ticks, interval):
+    """Minutes as they are stored and filled, against the builder's own longer bars, filled alike."""
+    minutes = Bars.of([bar for bar in built(ticks, 60, 12 * 60) if not bar.filled])
+    filled = fill_quiet(minutes, "24/7", until=NOON + timedelta(hours=12))
+    longer = Bars.of(built(ticks, interval, 12 * 60))
+    assert same(coarser(filled, interval, "24/7"), fill_quiet(longer[~longer.filled], "24/7"))
+
+
+@given(hours_of_ticks, st.integers(1, 12 * 60))
+def test_a_longer_bar_that_is_not_over_is_left_out_and_the_others_stay(ticks, minute):
+    whole = Bars.of([bar for bar in built(ticks, 60, 12 * 60) if not bar.filled])
+    known = whole.between(None, NOON + timedelta(minutes=minute))
+    hours = coarser(known, 3600, "24/7")
+    assert same(hours, coarser(whole, 3600, "24/7")[: len(hours)])
+    if len(known):
+        assert all(hours.closed_at <= known.closed_at[-1])
+
+
+def test_a_filled_minute_is_neither_the_open_nor_the_low_of_its_hour():
+    bars = Bars.of(
+        [
+            a_bar(close=50.0),
+            *(a_bar(NOON + timedelta(minutes=m), close=50.0, filled=True) for m in range(60, 70)),
+            a_bar(NOON + timedelta(minutes=70), close=100.0),
+            a_bar(NOON + timedelta(minutes=119), close=90.0),
+        ]
+    )
+    hour = coarser(bars, 3600, "24/7").bar(1)
+    assert (hour.open, hour.high, hour.low, hour.close) == (100, 101, 89, 90)
+    assert (hour.volume, hour.filled) == (2, False)
+
+
+def test_an_hour_without_a_trade_is_filled_as_it_is_everywhere():
+    bars = fill_quiet(bars_at(0, 1, 200, 239), "24/7")
+    hours = coarser(bars, 3600, "24/7")
+    assert hours.filled.tolist() == [False, True, True, False]
+    assert hours.close.tolist() == [101, 101, 101, 339]
+
+
+def test_an_exchange_s_day_is_its_session_on_both_sides_of_a_clock_change():
+    minutes = [
+        a_bar(new_york(2026, 3, 6, 9, 0), close=1.5),  # before the opening
+        a_bar(new_york(2026, 3, 6, 9, 30), close=10.0),
+        a_bar(new_york(2026, 3, 6, 15, 59), close=11.0),
+        a_bar(new_york(2026, 3, 6, 17, 0), close=99.0),
+        a_bar(new_york(2026, 3, 9, 9, 30), close=12.0),
+        a_bar(new_york(2026, 3, 9, 15, 59), close=13.0),
+        a_bar(new_york(2026, 3, 10, 9, 30), close=14.0),
+    ]
+    days = coarser(Bars.of(minutes), 86_400, "XNYS")
+    assert [bar.opened_at for bar in days] == [new_york(2026, 3, d, 9, 30) for d in (6, 9)]
+    assert [bar.closed_at for bar in days] == [new_york(2026, 3, d, 16, 0) for d in (6, 9)]
+    assert (days.open.tolist(), days.close.tolist()) == ([10, 12], [11, 13])
+    assert days.high.tolist() == [12, 14]
+
+
+def test_a_currency_s_day_begins_at_five_in_new_york_the_evening_before():
+    minutes = [
+        a_bar(new_york(2026, 3, 8, 17, 0), close=10.0),  # Sunday evening is Monday
+        a_bar(new_york(2026, 3, 9, 16, 59), close=11.0),
+        a_bar(new_york(2026, 3, 9, 17, 0), close=12.0),
+        a_bar(new_york(2026, 3, 10, 16, 59), close=13.0),
+    ]
+    days = coarser(Bars.of(minutes), 86_400, "24/5")
+    assert [bar.opened_at for bar in days] == [new_york(2026, 3, d, 17, 0) for d in (8, 9)]
+    assert days.close.tolist() == [11, 13]
+
+
+def test_days_around_the_clock_are_those_of_utc():
+    days = coarser(bars_at(0, 719, 720, 720 + 1439), 86_400, "24/7")
+    assert [bar.opened_at for bar in days] == [
+        datetime(2026, 3, 4, tzinfo=UTC),
+        datetime(2026, 3, 5, tzinfo=UTC),
+    ]
+    assert days.close.tolist() == [819, 100 + 720 + 1439]
+
+
+def test_only_bars_outside_every_session_make_no_day():
+    assert len(coarser(Bars.of([a_bar(new_york(2026, 3, 7, 12, 0))]), 86_400, "XNYS")) == 0
+    assert len(coarser(Bars.empty(1, 60), 3600, "24/7")) == 0
+
+
+@pytest.mark.parametrize(
+    ("bars", "interval", "complaint"),
+    [
+        (bars_at(0), 90, "choose a multiple"),
+        (bars_at(0), 30, "choose a multiple"),
+        (bars_at(0), 7 * 60, "divide a day"),
+        (bars_at(0), 2 * 86_400, "divide a day"),
+        (bars_at(90, interval=3600), 7200, "2026-03-04 13:30.* lies across two bars"),
+    ],
+)
+def test_bars_that_cannot_be_made_of_others_are_refused(bars, interval, complaint):
+    with pytest.raises(BadInterval, match=complaint):
+        coarser(bars, interval, "24/7")
+
+
+def test_bars_of_the_same_interval_stay_what_they_are():
+    bars = bars_at(0, 1)
+    assert coarser(bars, 60, "24/7") is bars
+
+
+@given(
+    st.lists(st.decimals("0", "1000000", places=8), min_size=2, max_size=60),
+    st.integers(0, 8),
+)
+def test_volumes_add_up_as_decimals(volumes, places):
+    volumes = [round(volume, places) for volume in volumes]
+    bars = Bars.of(
+        [
+            a_bar(NOON + timedelta(minutes=n), volume=float(volume))
+            for n, volume in enumerate(volumes)
+        ]
+    )
+    day = coarser(Bars.joined([bars, bars_at(1440)]), 86_400, "24/7")
+    assert day.volume.tolist() == [float(sum(volumes))]
+
+
+def test_volumes_of_too_many_digits_still_add_up():
+    bars = Bars.of([a_bar(volume=1e15 + 0.1), a_bar(NOON + timedelta(minutes=59), volume=0.123)])
+    assert coarser(bars, 3600, "24/7").volume.tolist() == [1e15 + 0.1 + 0.123]

@@ -46,6 +46,16 @@ def test_the_future_cannot_change_the_past(name):
 
 
 @pytest.mark.parametrize("name", EVERY)
+def test_few_bars_give_what_their_rows_are_with_more(name):
+    """Wherever the cut falls: no row is defined only because others follow it."""
+    for whole, *cuts in zip(
+        features(name, BARS[:40]), *(features(name, BARS[:n]) for n in range(1, 40)), strict=True
+    ):
+        for n, cut in enumerate(cuts, 1):
+            np.testing.assert_allclose(cut.values, whole.values[:n], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_memory_is_enough_to_give_the_newest_value(name):
     """A window of `memory` bars gives what all of history gives, to the last digit that matters."""
     bars = a_market(1500, 4)

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import fields
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.backtest.metrics import DEFINITIONS, Curve, as_json, daily_equity, measure
-from engine.backtest.trades import Trade
+from engine.backtest.results import NEVER, OPEN, Fills, Trades
 from engine.bars import Bars, nanoseconds
 from shared.domain.market import Bar
 
@@ -36,26 +37,61 @@ def a_curve(
     )
 
 
-def a_trade(pnl, *, is_open=False):
-    return Trade(
-        instrument_id=1,
-        side="long",
-        quantity=1.0,
-        entry_at=START,
-        entry_price=100.0,
-        exit_at=None if is_open else START + timedelta(days=1),
-        exit_price=None if is_open else 100.0 + pnl,
-        fees=0.0,
-        pnl=pnl,
-        return_fraction=pnl / 100,
-        bars_held=1,
-        exit_reason="open" if is_open else "exit",
-        tag="",
+DAY = 86_400 * 10**9
+
+
+def a_trade(pnl, *, is_open=False, days=1.0, **fields):
+    """One row of `trades`."""
+    return {
+        "instrument": 1,
+        "side": 1,
+        "quantity": 1.0,
+        "entry_at": nanoseconds(START),
+        "entry_price": 100.0,
+        "exit_at": NEVER if is_open else nanoseconds(START) + int(days * DAY),
+        "exit_price": math.nan if is_open else 100.0 + pnl,
+        "fees": 0.0,
+        "pnl": pnl,
+        "return_fraction": pnl / 100,
+        "bars_held": 1,
+        "mae": 0.0,
+        "mfe": 0.0,
+        "exit_reason": OPEN if is_open else 1,
+        "tag": 0,
+        **fields,
+    }
+
+
+def in_columns(rows):
+    if not rows:
+        return Trades.none()
+    types = {name: column.dtype for name, column in columns_of(Trades.none())}
+    return Trades(**{name: np.array([r[name] for r in rows], dtype=t) for name, t in types.items()})
+
+
+def columns_of(trades):
+    return [(f.name, getattr(trades, f.name)) for f in fields(trades) if f.name != "tags"]
+
+
+def fills_of(quantity=(), price=(), fee=(), instrument=None):
+    count = len(quantity)
+    return Fills(
+        instrument=np.array(instrument or [1] * count, dtype=np.int64),
+        at=np.zeros(count, dtype=np.int64),
+        side=np.ones(count, dtype=np.int8),
+        quantity=np.array(quantity, dtype=np.float64),
+        price=np.array(price, dtype=np.float64),
+        raw=np.array(price, dtype=np.float64),
+        fee=np.array(fee, dtype=np.float64),
+        leg=np.zeros(count, dtype=np.int8),
+        tag=np.zeros(count, dtype=np.int32),
     )
 
 
-def measured(curve, trades=(), *, fees=0.0, calendar="24/7", hold=()):
-    found = measure(curve, trades, fees=fees, calendar=calendar, hold=hold)
+def measured(curve, trades=(), *, fills=None, calendar="24/7", **changes):
+    found = measure(
+        curve, in_columns(trades), fills=fills or fills_of(), calendar=calendar, **changes
+    )
     return {metric.name: metric for metric in found}
 
 
@@ -235,7 +271,7 @@ def test_ninety_days_are_enough_for_a_yearly_rate():
 
 def test_equity_nobody_knows_is_refused():
     with pytest.raises(ValueError, match="unknown at 2026-01-03"):
-        a_curve([100.0, math.nan, 100.0])
+        measured(a_curve([100.0, math.nan, 100.0]))
 
 
 @pytest.mark.parametrize("capital", [0.0, -1.0, math.nan])
@@ -280,9 +316,12 @@ def test_a_fall_within_a_day_counts():
 
 def test_trades_are_counted_open_or_closed_and_judged_closed():
     trades = [a_trade(30.0), a_trade(-10.0), a_trade(0.0), a_trade(10.0), a_trade(99, is_open=True)]
-    found = measured(a_curve([129.0]), trades, fees=2.5)
+    found = measured(a_curve([129.0]), trades, fills=fills_of([1, 1], [100, 100], [2.0, 0.5]))
     values = {name: found[name].value for name in found}
-    assert (values["trades"], found["trades"].details) == (5, {"closed": 4, "open": 1})
+    assert (values["trades"], found["trades"].details) == (
+        5,
+        {"closed": 4, "open": 1, "long": 5, "short": 0},
+    )
     assert values["win_rate"] == 0.5
     assert values["profit_factor"] == 4
     assert (values["best_trade"], values["worst_trade"]) == (30, -10)
@@ -353,13 +392,18 @@ def test_a_drawdown_lies_between_nothing_and_everything_and_covers_every_fall(eq
 @given(curves, st.lists(st.floats(-1e6, 1e6), max_size=20))
 def test_every_metric_has_a_value_or_a_reason_and_survives_the_database(equity, results):
     found = as_json(
-        measure(a_curve(equity), [a_trade(p) for p in results], fees=1.0, calendar="24/5")
+        measure(
+            a_curve(equity),
+            in_columns([a_trade(p) for p in results]),
+            fills=fills_of([1.0], [100.0], [1.0]),
+            calendar="24/5",
+        )
     )
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     for entry in found.values():
         assert (entry["value"] is None) == bool(entry["reason"])
         assert entry["how"]
-        assert entry["unit"] in {"%", "ratio", "currency", "count"}
+        assert entry["unit"] in {"%", "ratio", "currency", "count", "seconds"}
 
 
 def test_every_metric_is_explained_in_the_docs_and_every_explanation_is_of_a_metric():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -52,7 +53,7 @@ def an_imported_series(engine, bars, lot_size=None):
             )
             .returning(InstrumentRow.id)
         ).scalar_one()  # fmt: skip
-        bars = type(bars)(instrument_id, *(getattr(bars, n) for n in bars.__slots__[1:]))
+        bars = replace(bars, instrument_id=instrument_id)
         store_live_bars(connection, bars, source="import", simulated=False)
         series_id = connection.scalar(sa.text("SELECT id FROM series"))
     return instrument_id, series_id, bars

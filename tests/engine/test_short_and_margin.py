@@ -8,7 +8,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from engine.backtest.job import leg_fills
+from engine.backtest.job import in_columns, leg_fills
 from engine.backtest.run import run
 from engine.backtest.trades import round_trips
 from engine.costs import Costs
@@ -69,8 +69,8 @@ def test_on_the_way_to_the_other_side_one_order_closes_and_one_opens():
     ]
     assert held(outcome) == 1.0
     made = leg_fills(outcome.record.fills, outcome.record.decisions)
-    trips = round_trips(made, {1: bars})
-    assert [(trip.side, trip.pnl) for trip in trips[:2]] == [("long", 0.0), ("short", -10.0)]
+    trips = round_trips(in_columns(made), {1: bars})
+    assert [trips.side[:2].tolist(), trips.pnl[:2].tolist()] == [[1, -1], [0.0, -10.0]]
 
 
 def test_a_turn_that_a_halt_refused_is_asked_again_when_trading_resumes():
