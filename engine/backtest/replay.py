@@ -13,7 +13,7 @@ from engine.actions import Action, Booked, Broken, Cancel, Decide, Failed, Noted
 from engine.bars import Bars
 from engine.core import TradingCore
 from engine.execution.paper import PaperBroker
-from engine.standing import StrategyRun
+from engine.standing import NAN, StrategyRun
 from engine.strategies.evaluation import Evaluation
 from shared.domain.decisions import Decision, Outcome
 from shared.domain.ledger import LedgerEntry
@@ -104,13 +104,97 @@ def replay(
     times = np.unique(np.concatenate([bars.closed_at for bars in series.values()]))
     if starts_at is not None:
         times = times[times > _nanoseconds(starts_at)]
-    steps = max(1, len(times) // 200)
-    for number, now in enumerate(times.tolist()):
+    moments = times.tolist()
+    quiet = Quiet.of(core, series, clocks, moments)
+    steps = max(1, len(moments) // 200)
+    number, told = 0, 0
+    while number < len(moments):
+        if quiet is not None and broker.is_idle:
+            number = quiet.passed(number, record)
+            if number == len(moments):
+                break
+        now = moments[number]
         at = datetime.fromtimestamp(now // 1_000_000_000, UTC)
         _moment(core, broker, runs, clocks, prices, now, at, record)
-        if progress is not None and number % steps == 0:
-            progress(number / len(times))
+        number += 1
+        if progress is not None and number >= told:
+            told = number + steps
+            progress(number / len(moments))
     return record
+
+
+class Quiet:
+    """Moments of one array strategy on one series in which nothing can be decided, passed at once.
+
+    A target acts when it differs from the one before and from the one acted on. While no order works
+    and no time is counted, a moment whose target says nothing new only marks what is held.
+    """
+
+    def __init__(self, core: TradingCore, bars: Bars, first_row: int, moments: list[int]) -> None:
+        self.core = core
+        (self.run,) = core.runs.values()
+        (self.bound,) = self.run.traded
+        assert self.run.evaluation is not None
+        self.closes = bars.close
+        self.rows = first_row  # the row of the first moment
+        self.moments = moments
+        target = self.run.evaluation.target[:, 0]
+        new = ~np.isnan(target)
+        new[1:] &= target[1:] != target[:-1]
+        new[first_row] = True  # nothing was asked before
+        self.news = np.flatnonzero(new)
+
+    @classmethod
+    def of(
+        cls,
+        core: TradingCore,
+        series: Mapping[tuple[int, int], Bars],
+        clocks: Sequence[Mapping[int, int]],
+        moments: list[int],
+    ) -> Quiet | None:
+        """None where moments may hold more than a target: several series, scalars, margin, bands."""
+        runs = list(core.runs.values())
+        if len(runs) != 1 or len(series) != 1 or runs[0].scalar or not moments:
+            return None
+        if core.portfolio.margin.enabled or runs[0].sizing.band is not None:
+            return None
+        (bars,) = series.values()
+        return cls(core, bars, clocks[0][moments[0]], moments)
+
+    def passed(self, number: int, record: Record) -> int:
+        """The next moment in which something may happen; those before it are on record."""
+        run, portfolio = self.run, self.core.portfolio
+        standing = run.standings[self.bound.instrument_id]
+        held = portfolio.position(run.id, self.bound.instrument_id)
+        if standing.time_exit and not held.is_flat:
+            return number
+        row = self.rows + number
+        at = int(np.searchsorted(self.news, row))
+        until = int(self.news[at]) if at < len(self.news) else self.rows + len(self.moments)
+        count = until - row
+        if count <= 0:
+            return number
+        cash = float(portfolio.cash)
+        closes = self.closes[row:until]
+        quantity = float(held.quantity)
+        worth = cash + quantity * closes if quantity else np.full(count, cash)
+        highest = float(worth.max())
+        if highest > portfolio.peak:
+            portfolio.peak = highest
+        record.times.extend(self.moments[number : number + count])
+        record.equity.extend(worth.tolist())
+        share = (worth - cash) / worth if quantity else np.zeros(count)
+        record.exposure.extend(share.tolist())
+        if quantity:
+            standing.age += count
+        run.row = until - 1
+        standing.asked = run.evaluation.targets[0][until - 1] if run.evaluation else NAN
+        portfolio.marks[self.bound.instrument_id] = float(closes[-1])
+        self.core.equity = float(worth[-1])
+        self.core.moment_at = datetime.fromtimestamp(
+            self.moments[number + count - 1] // 1_000_000_000, UTC
+        )
+        return number + count
 
 
 def _moment(
