@@ -239,7 +239,9 @@ def test_every_deciding_bar_of_a_long_run_is_looked_at_and_a_leak_in_few_of_them
     )
     bars = a_market(50_000, 5)
     bars.volume[[20_000, 31_003, 44_444]] = 1e7
-    verdict = examined(a_strategy(seldom, body="history = 6"), bars={"main": bars}, every=1)
+    verdict = examined(
+        a_strategy(seldom, body="history = 6"), bars={"main": bars}, every=1, seconds=4.0
+    )
     assert verdict.answer == "leaks"
     assert verdict.findings[0].ahead == 1
     bars.volume[:] = 1e6
