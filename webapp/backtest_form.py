@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -170,8 +170,17 @@ def _entered(given: Mapping[str, Any]) -> dict[str, str]:
         if fraction is not None:
             entered[field] = f"{(fraction * 100).normalize():f}"
     for field, name in (("starts", "starts_at"), ("ends", "ends_at")):
-        entered[field] = str(given.get(name) or "")[:10]
+        entered[field] = _day(str(given.get(name) or ""), is_end=field == "ends")
     return entered | _entered_fills(given) | _entered_data(given)
+
+
+def _day(text: str, *, is_end: bool) -> str:
+    """The day of an ISO time. An end inside a day is that day's: the form ends before the day it names."""
+    if len(text) <= len("2024-01-31"):
+        return text
+    at = datetime.fromisoformat(text)
+    inside = is_end and at.time() != time()
+    return str(at.date() + timedelta(days=1 if inside else 0))
 
 
 def _entered_fills(given: Mapping[str, Any]) -> dict[str, str]:

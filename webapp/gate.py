@@ -137,7 +137,7 @@ def _facts(gate: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     deciding, examined = gate["deciding"], gate["examined"]
     share = percent(examined / deciding, 0) if deciding else "none decided"
     of_all = f"of {quantity(deciding)} · {share}"
-    if gate["verdict"] == "leaks":
+    if examined < deciding and any(f["leak"] and f["kind"] != "outside" for f in gate["findings"]):
         of_all = f"of {quantity(deciding)} · ended at the first leak"
     looked = "all bars" if gate["rows"] >= gate["of_rows"] else f"{quantity(gate['rows'])} bars"
     return [

@@ -14,7 +14,7 @@ from flask.typing import ResponseReturnValue
 from shared.db.backtests import JobRow, RunRow
 from shared.db.trading import StrategyTypeRow
 from shared.domain.market import interval_text
-from webapp import accounts, auth, backtest_form, fields, run_columns, series, workers
+from webapp import accounts, auth, backtest_form, fields, marks, run_columns, series, workers
 from webapp.db import db
 from webapp.paging import Slice, sliced
 from webapp.partials import is_current, partial, stamp, unchanged
@@ -63,6 +63,18 @@ class Listing:
     symbols: list[str]
     type: str
     symbol: str
+    marks: marks.Filter
+    tags: list[str]
+
+    @property
+    def is_filtered(self) -> bool:
+        return bool(self.type or self.symbol or self.marks)
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """The filters that are set, for an address that keeps them."""
+        every = {"type": self.type, "symbol": self.symbol, **self.marks.arguments}
+        return {name: value for name, value in every.items() if value}
 
 
 @bp.get("")
@@ -79,7 +91,9 @@ def listing() -> Listing:
     type_, symbol = request.args.get("type", ""), request.args.get("symbol", "")
     value = _value(sort)
     shown = value if way == 1 else -value
+    wanted_marks = marks.Filter.of(request.args)
     query = sa.select(RunRow, sa.func.coalesce(shown, LAST).label("key"))
+    query = query.where(*wanted_marks.conditions())
     if type_:
         query = query.where(RunRow.strategy_type == type_)
     if symbol:
@@ -109,6 +123,8 @@ def listing() -> Listing:
         symbols=_symbols(),
         type=type_,
         symbol=symbol,
+        marks=wanted_marks,
+        tags=marks.known_tags(),
     )
 
 

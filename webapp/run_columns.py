@@ -1,4 +1,4 @@
-"""The columns a run leaves behind (equity, exposure, closes), thinned to what a picture can show."""
+"""The columns a run leaves behind, read in one place: equity by mark, what its report needs by day and by trade."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import sqlalchemy as sa
 
-from shared.db.backtests import RunRow, RunSeriesRow, RunTradeRow
+from shared.db.backtests import RunRow, RunSeriesRow
+from shared.report.curves import Days, extremes
+from shared.report.pictures import Columns
 from webapp.charts import thinned
 from webapp.db import db
 
@@ -20,11 +23,26 @@ Column = npt.NDArray[Any]
 
 POINTS: Final = 2_000
 NANOSECONDS: Final = 1_000_000_000
-FEW_TRADES: Final = 5
 SPARK_BYTES: Final = 400_000
 """Larger columns are not opened for a sparkline in a list."""
 
-_TYPES: Final = {"times": "<i8", "equity": "<f8", "exposure": "<f8", "close": "<f8"}
+_TYPES: Final = {
+    "times": "<i8",
+    "equity": "<f8",
+    "exposure": "<f8",
+    "close": "<f8",
+    "stretch": "<i8",
+    "stretch.exposure": "<f8",
+    "day": "<i8",
+    "day.equity": "<f8",
+    "day.hold": "<f8",
+    "trade.return": "<f4",
+    "trade.mae": "<f4",
+    "trade.mfe": "<f4",
+}
+
+
+# By mark ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,43 +87,100 @@ def curve(run: RunRow) -> Curve:
     )
 
 
+def has_hold(run: RunRow) -> bool:
+    """Whether the curve has buying and holding beside it."""
+    traded = {i["instrument_id"] for i in run.inputs.values() if i.get("trades", True)}
+    return len(traded) == 1 and (run.metrics.get("buy_and_hold") or {}).get("value") is not None
+
+
 def _hold(run: RunRow, closes: Column, *, is_before: bool) -> Column:
     """What the capital would be worth, bought at the first open: scaled so that it ends where the metric says."""
-    gained = (run.metrics.get("buy_and_hold") or {}).get("value")
-    traded = [i for i in run.inputs.values() if i.get("trades", True)]
-    if gained is None or not len(closes) or len({i["instrument_id"] for i in traded}) != 1:
+    if not has_hold(run) or not len(closes):
         return np.zeros(0)
-    capital = float(run.options["capital"])
-    held = capital * (1 + float(gained)) * closes / closes[-1]
+    capital, gained = float(run.options["capital"]), float(run.metrics["buy_and_hold"]["value"])
+    held = capital * (1 + gained) * closes / closes[-1]
     return np.concatenate([[capital], held]) if is_before else held
+
+
+# For the report ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a run's report is drawn from. `tables` are groups of trades by what they have in common.
+
+    A run from before reports were kept has its days from its curve, and neither excursions nor tables.
+    """
+
+    columns: Columns
+    tables: dict[str, list[dict[str, Any]]]
+
+    @property
+    def days(self) -> Days:
+        return self.columns.days
+
+
+def kept(run: RunRow) -> Kept:
+    names = [name for name in _TYPES if name not in ("times", "equity", "exposure", "close")]
+    stored = _stored(run.id, (*names, "tables"))
+    found = {name: _array(stored.get(name), _TYPES[name]) for name in names}
+    tables = orjson.loads(zlib.decompress(stored["tables"])) if "tables" in stored else {}
+    days = (
+        Days.of(found["day"], found["day.equity"], found["day.hold"], float(run.options["capital"]))
+        if "day" in stored
+        else _days_of(curve(run))
+    )
+    return Kept(
+        Columns(
+            times=found["stretch"] / NANOSECONDS,
+            exposure=found["stretch.exposure"],
+            days=days,
+            trade_return=found["trade.return"],
+            mae=found["trade.mae"],
+            mfe=found["trade.mfe"],
+        ),
+        tables,
+    )
+
+
+def _days_of(found: Curve) -> Days:
+    """The last mark of each UTC day that has one."""
+    number = ((found.times[1:] - 1e-3) // 86_400).astype(np.int64)
+    last = np.flatnonzero(np.concatenate([number[1:] != number[:-1], [True]]))
+    rows = last + 1 if len(number) else np.zeros(0, dtype=np.int64)
+    hold = found.hold[rows] if len(found.hold) else found.hold
+    return Days.of(number[rows - 1], found.equity[rows], hold, float(found.equity[0]))
+
+
+def excursions(run_id: int, numbers: Sequence[int]) -> dict[int, tuple[float, float]]:
+    """(MAE, MFE) of some trades by their numbers, which count from 1; none of runs that have not kept them."""
+    found = columns(run_id, "trade.mae", "trade.mfe")
+    against, favour = found["trade.mae"], found["trade.mfe"]
+    return {
+        number: (float(against[number - 1]), float(favour[number - 1]))
+        for number in numbers
+        if number <= len(against)
+    }
+
+
+# Reading ----------------------------------------------------------------------------------------
 
 
 def columns(run_id: int, *names: str) -> dict[str, Column]:
     """The named columns as arrays, empty where there is none."""
+    stored = _stored(run_id, names)
+    return {name: _array(stored.get(name), _TYPES[name]) for name in names}
+
+
+def _stored(run_id: int, names: Sequence[str]) -> dict[str, bytes]:
     query = sa.select(RunSeriesRow.name, RunSeriesRow.data).where(
         RunSeriesRow.run_id == run_id, RunSeriesRow.name.in_(names)
     )
-    stored = dict(db.session.execute(query).all())
-    return {name: _array(stored.get(name), _TYPES[name]) for name in names}
+    return dict(db.session.execute(query).all())
 
 
 def _array(data: bytes | None, kind: str) -> Column:
     return np.frombuffer(zlib.decompress(data) if data else b"", dtype=kind)
-
-
-def extremes(values: Column, points: int) -> npt.NDArray[np.intp]:
-    """Rows to show of a long column: first, last, and each stretch's lowest and highest, in order."""
-    count = len(values)
-    if count <= points:
-        return np.arange(count)
-    stretches = max(1, (points - 2) // 2)
-    edges = np.linspace(0, count, stretches + 1).astype(np.intp)
-    rows = {0, count - 1}
-    for first, after in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        stretch = values[first:after]
-        rows.add(first + int(np.argmin(stretch)))
-        rows.add(first + int(np.argmax(stretch)))
-    return np.array(sorted(rows), dtype=np.intp)
 
 
 def equity_sparks(run_ids: Sequence[int]) -> dict[int, list[float]]:
@@ -121,81 +196,6 @@ def equity_sparks(run_ids: Sequence[int]) -> dict[int, list[float]]:
         run_id: thinned(_array(data, "<f8")[extremes(_array(data, "<f8"), 120)].tolist())
         for run_id, data in db.session.execute(query)
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Month:
-    """The return of one month; `level` -4 to 4 by its size among the others."""
-
-    value: float
-    level: int
-
-
-@dataclass(frozen=True, slots=True)
-class Year:
-    """Twelve months, None where the run was not running, and all of them together."""
-
-    year: int
-    months: list[Month | None]
-    value: float
-
-
-def years(found: Curve) -> list[Year]:
-    """Returns month by month in UTC, from the last mark of the month before."""
-    if len(found) < 2:
-        return []
-    stamps = (found.times * 1000).astype("datetime64[ms]")
-    # A mark at midnight belongs to the day it ends.
-    months = (stamps - np.timedelta64(1, "ms")).astype("datetime64[M]").astype(int)
-    months[0] = max(months[0], int(stamps[0].astype("datetime64[M]").astype(int)))
-    last = np.flatnonzero(np.concatenate([months[1:] != months[:-1], [True]]))
-    ends = found.equity[last]
-    starts = np.concatenate([[found.equity[0]], ends[:-1]])
-    returns = dict(zip(months[last].tolist(), (ends / starts - 1).tolist(), strict=True))
-    largest = max(map(abs, returns.values())) or 1.0
-    first_year, last_year = 1970 + min(returns) // 12, 1970 + max(returns) // 12
-    return [_year(year, returns, largest) for year in range(first_year, last_year + 1)]
-
-
-def _year(year: int, returns: dict[int, float], largest: float) -> Year:
-    months: list[Month | None] = []
-    grown = 1.0
-    for month in range((year - 1970) * 12, (year - 1970) * 12 + 12):
-        value = returns.get(month)
-        if value is None:
-            months.append(None)
-            continue
-        grown *= 1 + value
-        level = min(4, int(abs(value) / largest * 4 + 0.999)) * (1 if value > 0 else -1)
-        months.append(Month(value, level if abs(value) > 1e-9 else 0))
-    return Year(year, months, grown - 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Bin:
-    """Trades whose return lies in [low, high)."""
-
-    low: float
-    high: float
-    count: int
-
-
-def return_bins(run_id: int, wanted: int = 24) -> list[Bin]:
-    """How the trades of a run came out, in bins of one width with an edge at zero; empty under five trades."""
-    trades = sa.select(RunTradeRow.return_fraction).where(RunTradeRow.run_id == run_id)
-    returns = np.array(list(db.session.scalars(trades)), dtype=np.float64)
-    if len(returns) < FEW_TRADES:
-        return []
-    # One wild trade must not flatten all others: the outermost bins are open to the outside.
-    low, high = np.quantile(returns, (0.01, 0.99)).tolist()
-    width = (max(high, 0.0) - min(low, 0.0)) / wanted or 0.001
-    first, last = int(np.floor(min(low, 0.0) / width)), int(np.ceil(max(high, 0.0) / width))
-    places = np.clip(np.floor(returns / width).astype(int), first, max(first, last - 1))
-    counts = np.bincount(places - first, minlength=max(1, last - first))
-    return [
-        Bin((first + place) * width, (first + place + 1) * width, int(count))
-        for place, count in enumerate(counts.tolist())
-    ]
 
 
 def moment(seconds: float) -> datetime:

@@ -206,7 +206,8 @@ class Examination:
             self._look_wider(look, points)
         if is_last and not self._leaks and len(span) > 2:
             rows = sorted({len(span) - 1, len(span) // 2})
-            self._warmups = measured(self._asking, span, whole.said, rows, self._deadline)
+            until = max(self._deadline, time.perf_counter() + FOR_WARMUPS * self._budget)
+            self._warmups = measured(self._asking, span, whole.said, rows, until)
 
     def _look_wider(self, look: Look, points: Sequence[int]) -> None:
         """As many bars as the time is enough for."""

@@ -62,7 +62,12 @@ def equity(columns: Columns, currency: str) -> Drawn | None:
         drawn.append(Line(days.hold, "muted"))
     note = "dashed: buy and hold" if len(days.hold) else ""
     svg = lines(
-        days.times, drawn, lambda v: money(v, 0), f"Equity in {currency} by day", height=300
+        days.times,
+        drawn,
+        lambda v: money(v, 0),
+        f"Equity in {currency} by day",
+        height=300,
+        reads="money 0",
     )
     return Drawn("equity", "Equity", svg, note)
 
@@ -78,6 +83,7 @@ def underwater(columns: Columns) -> Drawn | None:
         lambda v: percent(v, _decimals(fallen)),
         f"How far equity is below its highest so far, by day; at most {percent(-fallen.min())}",
         zero=True,
+        reads="percent 2",
     )
     return Drawn("underwater", "Under water", svg, "below the highest so far, by day")
 
@@ -93,6 +99,7 @@ def rolling_sharpe(columns: Columns, calendar: str) -> Drawn | None:
         lambda v: f"{v:.1f}",
         f"Sharpe ratio of the last {ROLLING} trading days",
         zero=True,
+        reads="number 2",
     )
     return Drawn("rolling-sharpe", "Rolling Sharpe", svg, f"of the last {ROLLING} trading days")
 
@@ -108,6 +115,7 @@ def exposure(columns: Columns) -> Drawn | None:
         lambda v: percent(v, decimals),
         "Value held as a share of equity",
         zero=True,
+        reads="percent 1",
     )
     return Drawn("exposure", "Exposure", svg, "value held / equity, mean of each stretch")
 

@@ -126,8 +126,12 @@ def lines(
     *,
     zero: bool = False,
     height: int = HEIGHT,
+    reads: str = "",
 ) -> str:
-    """Lines over time (seconds). What is no number leaves a gap."""
+    """Lines over time (seconds). What is no number leaves a gap.
+
+    `reads` ("percent 1", "money 0") tells a script how to read values out; what it needs for that is on the picture.
+    """
     axis = scale(np.concatenate([line.values for line in drawn]), zero=zero)
     first, last = float(times[0]), float(times[-1])
     x = (times - first) / max(last - first, 1.0) * _SIDE
@@ -137,7 +141,13 @@ def lines(
         for line in drawn
         for mark in _line(x, np.asarray(_from_top(axis, line.values)), line, base)
     ]
-    return _picture(marks, axis, form, time_ticks(first, last), label, height)
+    facts = (
+        f' data-plot="{reads}" data-first="{first:.0f}" data-last="{last:.0f}"'
+        f' data-low="{axis.low!r}" data-high="{axis.high!r}"'
+        if reads
+        else ""
+    )
+    return _picture(marks, axis, form, time_ticks(first, last), label, height, facts)
 
 
 def _line(x: Column, y: Column, line: Line, base: float) -> list[str]:
@@ -223,13 +233,14 @@ def _picture(
     x_ticks: Sequence[tuple[float, str]],
     label: str,
     height: int,
+    facts: str = "",
 ) -> str:
     grid = "".join(
         f'<path class="{"zero" if tick == 0 else "grid"}" d="M0 {_from_top(axis, tick):.1f}H1000"/>'
         for tick in axis.ticks
     )
     return (
-        f'<svg class="plot" height="{height}" role="img" aria-label="{escape(label)}">'
+        f'<svg class="plot" height="{height}" role="img" aria-label="{escape(label)}"{facts}>'
         f'<svg width="100%" height="{_PLOT:.0%}" viewBox="0 0 1000 1000" '
         f'preserveAspectRatio="none">{grid}{"".join(marks)}</svg>'
         f"{_y_labels(axis, form)}{_x_labels(x_ticks)}</svg>"

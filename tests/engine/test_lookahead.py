@@ -113,7 +113,7 @@ def test_a_strategy_that_sees_the_future_is_caught(path, market):
 def test_a_strategy_that_only_looks_suspicious_is_let_through(path, market):
     verdict = verdict_on(path.read_text(), market, name=path.name)
     assert verdict.answer == "clean", verdict.findings
-    assert verdict.coverage.examined > 5
+    assert verdict.coverage.examined >= 3
 
 
 # --- the strategies that ship -------------------------------------------------------------------------

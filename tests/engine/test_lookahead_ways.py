@@ -223,7 +223,7 @@ def test_above_the_budget_stretches_of_the_run_are_looked_at_and_counted():
     assert verdict.answer == "clean"
     assert 0 < coverage.rows < coverage.of_rows == 40_000
     assert 0 < coverage.examined < coverage.deciding == 800
-    assert verdict.seconds < 1.5
+    assert verdict.seconds < 10 * verdict.budget_seconds
 
 
 def test_a_leak_is_found_in_a_stretch_too():
@@ -239,12 +239,14 @@ def test_every_deciding_bar_of_a_long_run_is_looked_at_and_a_leak_in_few_of_them
     )
     bars = a_market(50_000, 5)
     bars.volume[[20_000, 31_003, 44_444]] = 1e7
-    verdict = examined(a_strategy(seldom, body="history = 6"), bars={"main": bars}, every=1)
+    verdict = examined(
+        a_strategy(seldom, body="history = 6"), bars={"main": bars}, every=1, seconds=4.0
+    )
     assert verdict.answer == "leaks"
     assert verdict.findings[0].ahead == 1
     bars.volume[:] = 1e6
     verdict = examined(
-        a_strategy(seldom, body="history = 6"), bars={"main": bars}, every=11, seconds=1.0
+        a_strategy(seldom, body="history = 6"), bars={"main": bars}, every=11, seconds=4.0
     )
     assert verdict.answer == "clean"
     assert verdict.coverage.examined == verdict.coverage.deciding
@@ -257,7 +259,7 @@ def test_without_a_decision_bars_spread_over_the_run_are_cut_after():
     specification = Specification(
         strategy_type("moving_average_cross"), (a_bound_input(),), {"main": bars}, {}
     )
-    verdict = examine(specification, [], 0.2)
+    verdict = examine(specification, [], 3.0)
     assert verdict.answer == "clean"
     assert verdict.coverage.cuts >= 20
     assert "no bar decided" in verdict.text
@@ -288,7 +290,7 @@ def test_another_instrument_seen_ahead_is_seen():
 
 
 def warmups(strategy):
-    return {w.feature: w for w in examined(strategy, 4000, seconds=0.5).warmups}
+    return {w.feature: w for w in examined(strategy, 4000, seconds=3.0, every=100).warmups}
 
 
 def test_the_history_a_recursive_average_needs_is_measured_and_what_it_declares_is_enough():

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from shared.db.backtests import JobRow, RunDecisionRow, RunFillRow, RunRow, RunTradeRow
 from shared.db.trading import StrategyTypeRow
 from shared.jobs import BacktestRequest
+from shared.report import curves
 from tests.webapp.forms import confirmed
 from tests.webapp.history import do_job, newest_job, some_stocks
 from tests.webapp.markup import read
@@ -260,16 +261,17 @@ def test_the_curve_keeps_its_ends_its_peak_and_its_lowest_point(viewer, rows, ru
 def test_a_long_column_is_thinned_to_two_thousand_points_with_its_extremes():
     random = np.random.default_rng(5)
     values = np.cumsum(random.standard_normal(200_000))
-    rows = run_columns.extremes(values, 2_000)
+    rows = curves.extremes(values, 2_000)
     assert len(rows) <= 2_000
     assert np.all(np.diff(rows) > 0)
     assert {0, len(values) - 1, int(values.argmin()), int(values.argmax())} <= set(rows.tolist())
-    assert run_columns.extremes(values[:7], 2_000).tolist() == list(range(7))
+    assert curves.extremes(values[:7], 2_000).tolist() == list(range(7))
 
 
 def test_months_multiply_up_to_the_whole_return(app, rows, run):
     with app.test_request_context():
-        years = run_columns.years(run_columns.curve(run))
+        days = run_columns.kept(run).days
+    years = curves.years(days.times, days.equity)
     grown = math.prod(1 + year.value for year in years) - 1
     assert grown == pytest.approx(run.metrics["total_return"]["value"], rel=1e-9)
     months = [month for year in years for month in year.months if month]
@@ -393,7 +395,7 @@ def test_pages_of_research_are_sound(app, trader, rows, settings, stocks, form, 
         assert page.tags.count("h1") == 1
     for path in (
         "/research/under-way", f"/research/runs/{run.id}/rows", f"/research/runs/{run.id}/rows?tab=decisions",
-        f"/research/runs/{run.id}/equity/table", "/research/new/type?type=rsi_reversion",
+        f"/research/runs/{run.id}/groups?by=weekday", "/research/new/type?type=rsi_reversion",
     ):  # fmt: skip
         fragment = read(trader.get(path, headers=PARTIAL).text)
         assert fragment.wrong + lost_addresses(app, fragment) == [], path
@@ -419,7 +421,7 @@ def test_returns_of_trades_fall_into_bins_with_an_edge_at_zero_and_none_is_lost(
         sa.select(RunTradeRow.return_fraction).where(RunTradeRow.run_id == run.id)
     ).all()
     with app.test_request_context():
-        bins = run_columns.return_bins(run.id)
+        bins = curves.bins(run_columns.kept(run).columns.trade_return)
     assert sum(b.count for b in bins) == len(returns)
     assert sum(b.count for b in bins if b.low >= -1e-12) == sum(r >= 0 for r in returns)
     assert all(a.high == pytest.approx(b.low) for a, b in itertools.pairwise(bins))
