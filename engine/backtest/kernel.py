@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
@@ -12,9 +11,10 @@ import numpy.typing as npt
 
 from engine.backtest.kernels import layout, loop
 from engine.backtest.kernels.columns import ENTRY_PRICE, TARGET
-from engine.backtest.results import FILL_TYPES, Counts, Fills, Paid
+from engine.backtest.results import FILL_TYPES, Counts, Fills, Paid, Simulated
 from engine.backtest.run import Specification
 from engine.bars import Bars, nanoseconds
+from engine.intents import said as said_in_words
 from engine.sizing import METHODS
 from engine.strategies.evaluation import Evaluation
 from shared.domain.instruments import Instrument
@@ -49,46 +49,17 @@ class NotCovered(Exception):
     """The kernels do not do this; the core does. Says what it is."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Simulated:
-    """What a simulation left behind.
-
-    times      int64[moments]    nanoseconds, closing times
-    equity     float64[moments]  marked, after the moment's fills
-    exposure   float64[moments]  value held as a fraction of equity
-    decisions  one `layout.DECISION` record each, empty when they were not asked for
-    """
-
-    times: npt.NDArray[np.int64]
-    equity: npt.NDArray[np.float64]
-    exposure: npt.NDArray[np.float64]
-    fills: Fills
-    decisions: npt.NDArray[Any]
-    paid: Paid
-    counts: Counts
-
-
-def simulate(
-    specification: Specification,
-    evaluation: Evaluation,
-    *,
-    decisions: bool = True,
-    progress: Progress | None = None,
-) -> Simulated:
-    """The array form's run. NotCovered when the core has to do it."""
-    machine = Machine(specification, evaluation, decisions=decisions)
-    machine.run(progress)
-    return machine.result()
-
-
 class Machine:
     """The records of one run, and the arrays they point into."""
+
+    name = "kernel"
 
     def __init__(
         self, specification: Specification, evaluation: Evaluation, *, decisions: bool
     ) -> None:
         self.specification = specification
         self.evaluation = evaluation
+        self.tags: dict[str, int] = {"": 0}
         self._kept: list[Any] = []
         """Arrays whose addresses the kernels hold."""
         traded = evaluation.traded
@@ -278,7 +249,7 @@ class Machine:
             return
         target = self.evaluation.target
         settings = self.settings[0]
-        settings["tag"] = 1 if said.tag else 0
+        settings["tag"] = self.tags.setdefault(said_in_words(said.tag), len(self.tags))
         self._want(TARGET, target)
         if isinstance(said.entry, Limit | Stop):
             settings["entry_type"] = layout.LIMIT if isinstance(said.entry, Limit) else layout.STOP
@@ -300,13 +271,18 @@ class Machine:
             raise NotCovered("several exits of one kind")
         settings["legs"][: len(order)] = order
 
-    def _exit(self, exit_: Exit) -> int:
+    def _slot(self, exit_: Exit) -> int:
+        """Where an exit's order is kept; NotCovered for one the core has to look at."""
         slot = _LEGS.get(type(exit_))
         if slot is None:
             raise NotCovered(f"an exit by {type(exit_).__name__}")
         assert isinstance(exit_, StopLoss | TakeProfit | TrailingStop)
         if exit_.fraction is None and exit_.distance is None:
             raise NotCovered("an exit without fraction or distance")  # the core says it better
+        return slot
+
+    def _exit(self, exit_: StopLoss | TakeProfit | TrailingStop) -> int:
+        slot = self._slot(exit_)
         first = ENTRY_PRICE + 1 + 2 * (slot - layout.STOP_LOSS)
         for place, value in ((first, exit_.fraction), (first + 1, exit_.distance)):
             if value is not None:
@@ -396,23 +372,23 @@ class Machine:
 
     def result(self) -> Simulated:
         account = self.account[0]
-        said = self.evaluation.signals
         told = self.fills[: account["fills"]]
-        if self.settings[0]["plain"]:
-            told["at"] = self._traded_on[0].opened_at[told["at"]]
         columns: dict[str, Any] = {
             name: told[name].astype(type_)
             for name, type_ in FILL_TYPES.items()
             if name != "instrument"
         }
+        if self.settings[0]["plain"]:
+            columns["at"] = self._traded_on[0].opened_at[columns["at"]]
         return Simulated(
+            engine=self.name,
             times=self.times,
             equity=self.equity,
             exposure=self.exposure,
             fills=Fills(
                 instrument=self.books["id"][told["book"]],
                 **columns,
-                tags=("", said.tag) if said is not None and said.tag else ("",),
+                tags=tuple(self.tags),
             ),
             decisions=self.decisions[: account["records"]],
             paid=Paid(

@@ -9,7 +9,18 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from engine.actions import Action, Booked, Broken, Cancel, Decide, Failed, Noted, Posted, Submit
+from engine.actions import (
+    Action,
+    Booked,
+    Broken,
+    Cancel,
+    Decide,
+    Failed,
+    Noted,
+    OrderMoved,
+    Posted,
+    Submit,
+)
 from engine.bars import Bars
 from engine.core import TradingCore
 from engine.execution.paper import PaperBroker
@@ -17,6 +28,7 @@ from engine.standing import NAN, StrategyRun
 from engine.strategies.evaluation import Evaluation
 from shared.domain.decisions import Decision, Outcome
 from shared.domain.ledger import LedgerEntry
+from shared.domain.orders import Acknowledged, Fill, Order, OrderEvent, Rejected
 
 Progress = Callable[[float], None]
 
@@ -38,9 +50,14 @@ class Record:
     ledger: list[LedgerEntry] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
     noted: list[Noted] = field(default_factory=list)
+    orders: int = 0
+    rejected: int = 0
+    partly_filled: int = 0
 
     def note(self, action: Action) -> None:
-        if isinstance(action, Booked):
+        if isinstance(action, OrderMoved):
+            self._count(action.order, action.event)
+        elif isinstance(action, Booked):
             self.fills.append(action)
             self.ledger.extend(action.entries)
         elif isinstance(action, Posted):
@@ -51,6 +68,14 @@ class Record:
             self.broken.append(action)
         elif isinstance(action, Failed):
             raise action.error
+
+    def _count(self, order: Order, event: OrderEvent) -> None:
+        if isinstance(event, Acknowledged):
+            self.orders += 1
+        elif isinstance(event, Rejected):
+            self.rejected += 1
+        elif isinstance(event, Fill) and not event.last and len(order.fill_ids) == 1:
+            self.partly_filled += 1
 
 
 def settle(

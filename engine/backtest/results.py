@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.bars import Instants, Prices
+from shared.domain.decisions import Decision
+from shared.domain.ledger import LedgerEntry
 
 Codes = npt.NDArray[np.int8]
 Indices = npt.NDArray[np.int32]
@@ -177,3 +179,29 @@ class Counts:
     partly_filled: int = 0
     denied: int = 0
     ambiguous_bars: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Simulated:
+    """What a simulation left behind, whichever way it went.
+
+    engine     kernel, loop (a scalar strategy asked row by row) or core; `why` it had to be the core
+    times      int64[moments]    nanoseconds, closing times
+    equity     float64[moments]  marked, after the moment's fills
+    exposure   float64[moments]  value held as a fraction of equity
+    decisions  records of `engine.backtest.kernels.layout.DECISION`; none where they were not asked for
+    told       the core's decisions, in full
+    ledger     the core's entries
+    """
+
+    engine: str
+    times: Instants
+    equity: Prices
+    exposure: Prices
+    fills: Fills
+    decisions: npt.NDArray[Any]
+    paid: Paid
+    counts: Counts
+    why: str = ""
+    told: tuple[Decision, ...] = ()
+    ledger: tuple[LedgerEntry, ...] = ()

@@ -99,21 +99,26 @@ def assemble(specification: Specification) -> tuple[TradingCore, PaperBroker]:
         portfolio,
         specification.matching,
     )
-    named = {
-        bound.key: Input(bound.symbol, interval_text(bound.interval), bound.trades)
-        for bound in specification.inputs
-    }
     core.start(
         StrategyRun(
             id=RESEARCH_STRATEGY,
             name="backtest",
-            strategy=specification.strategy(specification.parameters, named),
+            strategy=strategy_of(specification),
             inputs=specification.inputs,
             allocation=float(specification.capital),
             sizing=specification.sizing,
         )
     )
     return core, broker
+
+
+def strategy_of(specification: Specification) -> BaseStrategy:
+    """A new instance with its parameters and inputs."""
+    named = {
+        bound.key: Input(bound.symbol, interval_text(bound.interval), bound.trades)
+        for bound in specification.inputs
+    }
+    return specification.strategy(specification.parameters, named)
 
 
 def quote_asset(specification: Specification) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,12 +17,14 @@ from engine.margin import NO_MARGIN, Margin
 from engine.matching import Intrabar, Matching
 from engine.risk.rules import OFF, RiskPolicy, policy_from
 from engine.sizing import Sizing
-from engine.strategies.base import BaseStrategy
+from engine.strategies.base import BaseStrategy, Moment
 from engine.strategies.evaluation import BoundInput
 from shared.domain.instruments import Instrument
+from shared.domain.orders import Fill
 from shared.domain.signals import (
     Limit,
     Market,
+    Signal,
     Signals,
     Stop,
     StopLoss,
@@ -218,10 +221,69 @@ def saying(said: Signals) -> type[BaseStrategy]:
     """A strategy that says just this."""
 
     class Drawn(BaseStrategy):
+        drawn = said
+
         def generate_signals(self, f: Any) -> Signals:
             return said
 
     return Drawn
+
+
+def asked_bar_by_bar(case: Case) -> Case:
+    """The same run with its strategy in scalar form, which looks at what it holds and hears of fills."""
+    given = case.specification
+    drawn: Signals = given.strategy.drawn  # type: ignore[attr-defined]
+    targets = np.atleast_2d(np.asarray(drawn.target).T)
+    symbols = [bound.symbol for bound in given.inputs]
+    random = np.random.Generator(np.random.PCG64(case.seed))
+    hears, patient, alone = random.random(3) < (0.3, 0.3, 0.5)
+
+    class Scalar(BaseStrategy):
+        log: ClassVar[list[Any]] = []
+
+        def generate_signal(self, now: Moment) -> Any:
+            said = []
+            for symbol, column in zip(symbols, targets, strict=True):
+                target = column[now.row]
+                if np.isnan(target):
+                    continue
+                if patient and now.held[symbol] and now.closed_at.minute % 3:
+                    target = 0.25 * math.copysign(1, now.held[symbol])
+                said.append(
+                    Signal(
+                        symbol,
+                        float(target),
+                        at(drawn.entry, now.row),
+                        tuple(at(e, now.row) for e in drawn.exits),
+                        drawn.tag,
+                    )
+                )
+            if alone and len(said) <= 1:
+                return said[0] if said else None
+            return said
+
+    if not hears:
+        strategy = Scalar
+    else:
+
+        class Hearing(Scalar):
+            def on_fill(self, fill: Fill, now: Moment | None) -> None:
+                self.state["heard"] = self.state.get("heard", 0) + 1  # type: ignore[operator]
+                self.log.append((fill, None if now is None else now.row))
+
+        strategy = Hearing
+    strategy.log = []
+    return replace(case, specification=replace(given, strategy=strategy))
+
+
+def at(part: Any, row: int) -> Any:
+    """An entry or exit in arrays, as it is at one row."""
+    changed = {
+        f.name: float(value[row])
+        for f in fields(part)
+        if isinstance(value := getattr(part, f.name), np.ndarray)
+    }
+    return replace(part, **changed) if changed else part
 
 
 def some_signals(

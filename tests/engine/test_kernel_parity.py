@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from engine.backtest.kernel import Machine, NotCovered, Simulated
-from engine.backtest.kernels.layout import KINDS, OUTCOMES
-from engine.backtest.results import FILL_TYPES, LEGS
-from engine.backtest.run import Outcome, assemble, run
+from engine.backtest.kernel import Machine, NotCovered
+from engine.backtest.results import FILL_TYPES, LEGS, Simulated
+from engine.backtest.run import Outcome, run, strategy_of
+from engine.backtest.simulation import in_columns, simulate
 from engine.bars import nanoseconds
 from engine.costs import Costs
 from engine.margin import NO_MARGIN
@@ -21,9 +21,10 @@ from engine.risk.rules import OFF
 from engine.sizing import Sizing
 from engine.strategies.base import BaseStrategy
 from engine.strategies.evaluation import Evaluation
+from shared.domain.decided import KINDS, OUTCOMES
 from shared.domain.signals import Signals
 from tests.builders import an_instrument
-from tests.engine.kernel_cases import Case, a_case, saying
+from tests.engine.kernel_cases import Case, a_case, asked_bar_by_bar, saying
 
 SAMPLE = 120
 ALL = 10_000
@@ -32,13 +33,15 @@ PROTECTIVE = [LEGS.index(leg) for leg in ("stop_loss", "take_profit", "trailing_
 
 def a_machine(case: Case, *, decisions: bool = True) -> Machine:
     specification = case.specification
-    core, _ = assemble(specification)
-    (running,) = core.runs.values()
-    evaluation = Evaluation(running.strategy, specification.inputs, specification.bars)
+    evaluation = Evaluation(strategy_of(specification), specification.inputs, specification.bars)
     return Machine(specification, evaluation, decisions=decisions)
 
 
 def through_kernel(case: Case) -> Simulated:
+    if case.specification.strategy.is_scalar():
+        simulated = simulate(case.specification)
+        assert not simulated.why, simulated.why
+        return simulated
     machine = a_machine(case)
     machine.run()
     return machine.result()
@@ -82,7 +85,9 @@ def compare(case: Case) -> tuple[Outcome, Simulated]:
     np.testing.assert_array_equal(simulated.times, outcome.record.times)
     np.testing.assert_allclose(simulated.equity, outcome.record.equity, rtol=1e-9)
     np.testing.assert_allclose(simulated.exposure, outcome.record.exposure, rtol=1e-7, atol=1e-9)
-    assert simulated.counts.ambiguous_bars == outcome.ambiguous
+    told = in_columns(case.specification, outcome)
+    assert simulated.counts == told.counts
+    np.testing.assert_allclose(astuple(simulated.paid), astuple(told.paid), rtol=1e-9, atol=1e-9)
     assert_same_decisions(outcome, simulated)
     return outcome, simulated
 
@@ -120,6 +125,20 @@ def test_kernel_and_core_agree_on_random_runs(block: int) -> None:
     for seed in range(block * SAMPLE // 4, (block + 1) * SAMPLE // 4):
         traded += len(checked(seed)[2].fills) > 0
     assert traded >= SAMPLE // 4 * 0.7
+
+
+@pytest.mark.parametrize("block", range(2), ids=str)
+def test_loop_and_core_agree_on_strategies_that_are_asked_bar_by_bar(block: int) -> None:
+    for seed in range(block * 30, (block + 1) * 30):
+        case = asked_bar_by_bar(a_case(seed))
+        heard: Any = case.specification.strategy.log  # type: ignore[attr-defined]
+        try:
+            outcome, _ = compare(case)
+        except AssertionError as difference:
+            raise AssertionError(f"case {seed}: {difference}") from difference
+        fills = len(outcome.record.fills)
+        assert len(heard) in (0, 2 * fills)  # once from the core, once from the loop
+        assert heard[:fills] == heard[fills:]
 
 
 def gapped(case: Case, simulated: Simulated) -> bool:

@@ -31,6 +31,7 @@ from engine.backtest.kernels.columns import (
 )
 from engine.backtest.kernels.filling import conclude, renew
 from engine.backtest.kernels.layout import (
+    AS_WANTED,
     BAD_SIGNAL,
     CASH,
     DENIED,
@@ -44,13 +45,20 @@ from engine.backtest.kernels.layout import (
     MARKET,
     NEW_ENTRY,
     NEW_EXIT,
+    NO_CASH,
+    NO_LOT,
+    NO_PRICE,
+    NO_VOLATILITY,
+    NOT_YET_KNOWN,
     NOTHING,
+    NOTHING_HELD,
     ORDERED,
     QUANTITY,
     SIGNAL,
     STOP_LOSS,
     TAKE_PROFIT,
     TIME_EXIT,
+    TOO_SMALL,
     TRAILING_STOP,
     VALUE,
     VOLATILITY,
@@ -78,6 +86,8 @@ def decide(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any,
     told.target, told.previous, told.price = target, book.target, price
     told.order_value = told.exposure_after = told.account_equity = told.peak = np.nan
     told.positions_after = told.margin_after = told.volatility = np.nan
+    told.rule_volatility = told.mean_value = np.nan
+    told.reason = NO_PRICE
     told.change = told.value = told.equity = told.cash = 0.0
     told.held = book.quantity
     a.decisions += 1
@@ -91,7 +101,11 @@ def decide(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any,
                 a.denied += 1
         if outcome == ORDERED:
             outcome, wrong = place(a, s, books, orders, wants, i, kind, told)
+            if outcome == NOTHING:
+                told.reason = NOT_YET_KNOWN
     told.outcome = outcome
+    if outcome != NOTHING:
+        told.reason = 0
     if s.records_decisions:
         a.records += 1
     if wrong != DONE:
@@ -126,16 +140,18 @@ def sized(a: Any, s: Any, books: Any, orders: Any, places: Any, i: int,
         target = 0.0
     held = book.quantity
     if target == 0:
-        told.change = -held
+        told.change, told.reason = -held, NOTHING_HELD
         return held == 0
     costs = on_top(s, book.top_rate, price)
     if s.method == CASH and held == 0:
         value = max(-1.0, min(target, 1.0)) * s.fraction * max(0.0, told.cash)
+        told.reason = NO_CASH if value == 0 else TOO_SMALL
         if value != 0 and not too_small(book, abs(value) / (price * (1 + costs)), price):
             told.value = value
         return False
     value = wanted_value(s, told, target)
     if np.isnan(value):
+        told.reason = NO_VOLATILITY
         return False
     change = value / price - held
     closes = min(abs(change), abs(held)) if change * held < 0 else 0.0
@@ -174,7 +190,9 @@ def rounded(book: Any, told: Any, change: float, closes: float) -> bool:
     if closes != 0:
         change = math.copysign(closes, change) + change
     if change == 0:
+        told.reason = AS_WANTED if held != 0 else NO_LOT
         return held != 0
+    told.reason = TOO_SMALL
     if not too_small(book, abs(change), price):
         told.change = change
     return False
@@ -229,9 +247,11 @@ def allowed(a: Any, s: Any, books: Any, orders: Any, places: Any, i: int,
         says &= equity > 0 and abs(told.exposure_after) / equity <= s.max_share
     if not np.isnan(s.max_volatility):
         found = volatility_of(book, places, i, s.rule_volatility_window)
+        told.rule_volatility = found
         says &= found <= s.max_volatility  # false for NaN
     if not np.isnan(s.max_of_volume):
         mean = mean_value(book, places, i, s.rule_liquidity_window)
+        told.mean_value = mean
         says &= mean > 0 and told.order_value / mean <= s.max_of_volume
     if not np.isnan(s.max_positions):
         says &= told.positions_after <= s.max_positions
@@ -288,6 +308,7 @@ def place(a: Any, s: Any, books: Any, orders: Any, wants: Any, i: int, kind: int
         leaving.quantity = whole if closes == whole else exact_lots(book, closes)
         leaving.asked = leaving.quantity
         leaving.works = 1
+        a.orders += 1
         a.sequence += 1
         leaving.sequence = a.sequence
     if opens:
@@ -299,6 +320,7 @@ def place(a: Any, s: Any, books: Any, orders: Any, wants: Any, i: int, kind: int
             entry.quantity = exact_lots(book, total - closes)
             entry.asked = entry.quantity
         entry.works = 1
+        a.orders += 1
         a.sequence += 1
         entry.sequence = a.sequence
     return ORDERED, DONE
@@ -395,7 +417,6 @@ def hand_in(a: Any, orders: Any, i: int, new: int, slot: int, at: int) -> None:
     copy(order, told)
     told.works = 0
     order.active_from = at
-    a.orders += 1
     a.works += 1
 
 

@@ -146,7 +146,7 @@ def trade(a: Any, s: Any, books: Any, orders: Any, fills: Any, i: int, slot: int
     order.filled_value += quantity * price
     before = book.quantity
     take(a, books, i, order.side, quantity, price, fee, at)
-    note(a, s, fills, i, order, quantity, price, raw, fee, at)
+    note(a, s, fills, i, order, quantity, price, raw, fee, at, maker, done and not cut)
     if done:
         conclude(books, orders, i, slot)
     follow_up(a, books, orders, i, slot, price, at, before, done and not cut)
@@ -166,11 +166,12 @@ def spend(book: Any, order: Any, quantity: float, spent: float) -> None:
 
 @compiled
 def note(a: Any, s: Any, fills: Any, i: int, order: Any, quantity: float, price: float,
-         raw: float, fee: float, at: int) -> None:  # fmt: skip
+         raw: float, fee: float, at: int, maker: bool, last: bool) -> None:  # fmt: skip
     """Write the fill down; the loop stops before there is no room."""
     told = nth(fills, a.fills)
     told.book, told.side, told.leg, told.tag = i, order.side, order.leg, order.tag
     told.at, told.quantity, told.price, told.raw, told.fee = at, quantity, price, raw, fee
+    told.decision, told.maker, told.last = order.decision, maker, last
     a.fills += 1
     if price != raw:
         lost = abs(price - raw) * quantity

@@ -25,16 +25,23 @@ LIMIT: Final = 1
 STOP: Final = 2
 TRAILING: Final = 3
 
-# Kinds of decisions; and their outcomes.
+# Kinds of decisions, their outcomes, and why nothing was traded, as `shared.domain.decided` names them.
 SIGNAL: Final = 0
 TIME_EXIT: Final = 1
 LIQUIDATION: Final = 2
-KINDS: Final = ("signal", "time_exit", "liquidation")
 
 ORDERED: Final = 0
 DENIED: Final = 1
 NOTHING: Final = 2
-OUTCOMES: Final = ("ordered", "denied", "nothing")
+
+NO_PRICE: Final = 1
+NOTHING_HELD: Final = 2
+NO_CASH: Final = 3
+TOO_SMALL: Final = 4
+NO_VOLATILITY: Final = 5
+AS_WANTED: Final = 6
+NO_LOT: Final = 7
+NOT_YET_KNOWN: Final = 8
 
 # Legs as `engine.backtest.results.LEGS` counts them.
 LEG_EXIT: Final = 1
@@ -290,6 +297,10 @@ FILL: Final = np.dtype(
         ("price", "f8"),
         ("raw", "f8"),
         ("fee", "f8"),
+        # what a strategy that hears of its fills is told
+        ("decision", "i8"),
+        ("maker", "i8"),
+        ("last", "i8"),
     ],
     align=True,
 )
@@ -320,6 +331,9 @@ DECISION: Final = np.dtype(
         ("peak", "f8"),
         ("positions_after", "f8"),
         ("margin_after", "f8"),
+        ("rule_volatility", "f8"),
+        ("mean_value", "f8"),
+        ("reason", "i8"),
         ("tag", "i8"),
     ],
     align=True,

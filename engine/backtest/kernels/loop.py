@@ -178,12 +178,14 @@ def liquidate(a: Any, s: Any, books: Any, orders: Any, decisions: Any, at: int) 
     told.price = worsened(s, book, book.mark, -1 if book.quantity > 0 else 1, 0.0)
     told.equity = told.cash = told.volatility = told.order_value = told.exposure_after = np.nan
     told.account_equity = told.peak = told.positions_after = told.margin_after = np.nan
+    told.rule_volatility, told.mean_value, told.reason = np.nan, np.nan, 0
     if s.records_decisions:
         a.records += 1
     renew(leaving, -1 if book.quantity > 0 else 1, LEG_LIQUIDATION, a.decisions, 0)
     leaving.type, leaving.reduce_only = MARKET, 1
     leaving.quantity = leaving.asked = abs(book.quantity)
     leaving.works = 1
+    a.orders += 1
     a.sequence += 1
     leaving.sequence = a.sequence
 
