@@ -19,6 +19,7 @@ from shared.db.market import InstrumentRow, SeriesRow
 from shared.db.sessions import make_engine
 from shared.domain.market import interval_seconds, interval_text
 from shared.jobs import DATA_POLICIES, FINDINGS, BacktestRequest
+from shared.report.numbers import TITLES
 from shared.settings import Settings
 
 RULES = ("position_size", "max_drawdown", "concentration", "volatility", "liquidity")
@@ -262,8 +263,8 @@ def _show(url: str, run_id: int, *, as_json: bool) -> bool:
         end="",
     )
     print(f"{row.bars:,} bars in {row.elapsed_seconds:.2f} s ({rate:,.0f} a second)")
-    for name, metric in row.metrics.items():
-        print(f"  {name.replace('_', ' '):<20} {_value(metric):>18}")
+    for name in (name for name in TITLES if name in row.metrics):
+        print(f"  {name.replace('_', ' '):<22} {_value(row.metrics[name]):>18}")
     print(_gate_text(row.gate))
     return leaks
 
@@ -292,4 +293,6 @@ def _value(metric: dict[str, Any]) -> str:
         return f"- ({metric['reason']})"
     if metric["unit"] == "%":
         return f"{value:.2%}"
+    if metric["unit"] == "seconds":
+        return f"{value / 86_400:,.1f} days" if value >= 86_400 else f"{value / 60:,.1f} min"
     return f"{value:,.0f}" if metric["unit"] == "count" else f"{value:,.2f}"

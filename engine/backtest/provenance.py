@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
+import shutil
 import subprocess
 import zlib
 from collections.abc import Sequence
@@ -118,11 +118,17 @@ def _of_new_files(root: Path, names: Sequence[str]) -> bytes:
 
 
 def _git(root: Path, *words: str) -> bytes:
-    # Whoever started us may have pointed git somewhere else; and it must not touch the index.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
-    environment["GIT_OPTIONAL_LOCKS"] = "0"
+    program = shutil.which("git")
+    if program is None:
+        raise FileNotFoundError("git")
+    # Nothing but this: whoever started us may have pointed git somewhere else, and it must not touch the index.
+    environment = {
+        "PATH": str(Path(program).parent),
+        "HOME": str(Path.home()),
+        "GIT_OPTIONAL_LOCKS": "0",
+    }
     return subprocess.run(
-        ["git", "-C", str(root), *words],
+        [program, "-C", str(root), *words],
         env=environment,
         check=True,
         capture_output=True,

@@ -178,6 +178,8 @@ def text(name: str, metric: Mapping[str, Any]) -> str:
     if value is None:
         return NOTHING
     unit = str(metric.get("unit", ""))
+    if name == "capacity":
+        return money(value, 0)
     if name in _SIGNED:
         return signed_percent(value) if unit == "%" else signed(value)
     if name in _LOSSES and value > 0:

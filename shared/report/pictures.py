@@ -18,6 +18,9 @@ from shared.report.plots import Line, histogram, lines, scatter
 
 Column = npt.NDArray[Any]
 
+POINTS: Final = 800
+"""Points of a line; of more days the lowest and highest of each stretch."""
+
 STRETCHES: Final = 360
 """Stretches of the run whose mean exposure is drawn."""
 
@@ -57,12 +60,13 @@ def equity(columns: Columns, currency: str) -> Drawn | None:
     days = columns.days
     if len(days) < 2:
         return None
-    drawn = [Line(days.equity, "accent", area=True)]
+    rows = curves.extremes(days.equity, POINTS)
+    drawn = [Line(days.equity[rows], "accent", area=True)]
     if len(days.hold):
-        drawn.append(Line(days.hold, "muted"))
+        drawn.append(Line(days.hold[rows], "muted"))
     note = "dashed: buy and hold" if len(days.hold) else ""
     svg = lines(
-        days.times,
+        days.times[rows],
         drawn,
         lambda v: money(v, 0),
         f"Equity in {currency} by day",
@@ -77,9 +81,10 @@ def underwater(columns: Columns) -> Drawn | None:
     if len(days) < 2:
         return None
     fallen = curves.drawdowns(days.equity)
+    rows = curves.extremes(fallen, POINTS)
     svg = lines(
-        days.times,
-        [Line(fallen, "loss", area=True)],
+        days.times[rows],
+        [Line(fallen[rows], "loss", area=True)],
         lambda v: percent(v, _decimals(fallen)),
         f"How far equity is below its highest so far, by day; at most {percent(-fallen.min())}",
         zero=True,
@@ -93,9 +98,10 @@ def rolling_sharpe(columns: Columns, calendar: str) -> Drawn | None:
     ratio = curves.rolling_sharpe(days.returns, DAYS_PER_YEAR[calendar])
     if np.isfinite(ratio).sum() < 2:
         return None
+    rows = curves.extremes(ratio, POINTS)
     svg = lines(
-        days.times[-len(ratio) :],
-        [Line(ratio, "accent")],
+        days.times[-len(ratio) :][rows],
+        [Line(ratio[rows], "accent")],
         lambda v: f"{v:.1f}",
         f"Sharpe ratio of the last {ROLLING} trading days",
         zero=True,
@@ -121,12 +127,18 @@ def exposure(columns: Columns) -> Drawn | None:
 
 
 def daily_returns(columns: Columns) -> Drawn | None:
-    found = curves.bins(columns.days.returns, fewest=_FEWEST_RETURNS) if len(columns.days) else []
+    """Days that moved: a run that is mostly flat would show one column."""
+    if not len(columns.days):
+        return None
+    moved = columns.days.returns[np.abs(columns.days.returns) > 1e-12]
+    found = curves.bins(moved, fewest=_FEWEST_RETURNS)
     if not found:
         return None
     label = "How many days had which return"
     svg = histogram(found, _percents(found[-1].high - found[0].low), "days", label)
-    return Drawn("daily-returns", "Daily returns", svg, plural(len(columns.days), "day"))
+    flat = len(columns.days) - len(moved)
+    note = plural(len(moved), "day") + (f", {plural(flat, 'flat one')} left out" if flat else "")
+    return Drawn("daily-returns", "Daily returns", svg, note)
 
 
 def trade_returns(columns: Columns) -> Drawn | None:
@@ -143,15 +155,15 @@ def excursions(columns: Columns) -> list[Drawn]:
     """What trades returned against how far the price went against them, and for them."""
     found = []
     for name, title, across in (
-        ("mae", "Return by adverse excursion", columns.mae),
-        ("mfe", "Return by favourable excursion", columns.mfe),
+        ("mae", "Adverse excursion", columns.mae),
+        ("mfe", "Favourable excursion", columns.mfe),
     ):
         if len(across) < 2:
             return []
         rows = curves.outstanding(across, DOTS)
         x, y = across[rows].astype(np.float64), columns.trade_return[rows].astype(np.float64)
         count = plural(len(across), "trade")
-        note = f"{quantity(len(rows))} of {count}" if len(rows) < len(across) else count
+        shown = f"{quantity(len(rows))} of {count}" if len(rows) < len(across) else count
         decimals = _decimals(np.array([x.max(), *y]))
         way = "against" if name == "mae" else "for"
         svg = scatter(
@@ -161,7 +173,7 @@ def excursions(columns: Columns) -> list[Drawn]:
             partial(percent, decimals=decimals),
             f"Each trade: across how far the price went {way} it, up what it returned",
         )
-        found.append(Drawn(name, title, svg, note))
+        found.append(Drawn(name, title, svg, f"and return, {shown}"))
     return found
 
 

@@ -203,7 +203,12 @@ def _column(left: float, wide: float, top: float, b: Bin, form: Form, what: str)
 
 
 def scatter(
-    x: Column, y: Column, is_gain: npt.NDArray[np.bool_], form: Form, label: str, height: int = 300
+    x: Column,
+    y: Column,
+    is_gain: npt.NDArray[np.bool_],
+    form: Form,
+    label: str,
+    height: int = HEIGHT,
 ) -> str:
     """Points, gains apart from losses, both axes from zero."""
     across, up = scale(x, zero=True), scale(y, zero=True)
@@ -252,7 +257,7 @@ def _y_labels(axis: Scale, form: Form) -> str:
     return "".join(
         f'<text x="0" y="{(1 - axis.place(tick)) * _PLOT:.2%}" dy="-4">{escape(form(tick))}</text>'
         for tick in axis.ticks
-        if axis.place(tick) < 0.97
+        if 0.04 < axis.place(tick) < 0.97
     )
 
 

@@ -38,5 +38,8 @@ def traded(run: RunRow) -> list[dict[str, Any]]:
     return [i for i in run.inputs.values() if i.get("trades", True)]
 
 
-def is_daily(run: RunRow) -> bool:
-    return all(int(i["interval"]) >= 86_400 for i in run.inputs.values())
+def moment_form(run: RunRow) -> str:
+    """How its moments are written: no more of them than tells one from another."""
+    if all(int(i["interval"]) >= 86_400 for i in run.inputs.values()):
+        return "%d %b %Y"
+    return "%d %b %H:%M" if run.starts_at.year == run.ends_at.year else "%d %b %Y %H:%M"

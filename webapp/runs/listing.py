@@ -14,7 +14,7 @@ from webapp import accounts, auth, run_columns
 from webapp.db import db
 from webapp.paging import Slice, sliced
 from webapp.partials import partial
-from webapp.runs.blueprint import a_run, bp, is_daily, quote_asset
+from webapp.runs.blueprint import a_run, bp, moment_form, quote_asset
 from webapp.runs.charting import charted
 
 ROWS: Final = 25
@@ -64,7 +64,7 @@ def table(run: RunRow) -> dict[str, Any]:
         "outcome_tones": OUTCOMES,
         "order": order,
         "orders": ORDERS,
-        "moment_form": "%d %b %Y" if is_daily(run) else "%d %b %Y %H:%M",
+        "moment_form": moment_form(run),
         "counts": {
             "trades": int((run.metrics.get("trades") or {}).get("value") or 0),
             "decisions": sum(counts.values()),

@@ -139,14 +139,7 @@ def table_of(sweep: SweepRow) -> dict[str, Any]:
                 SweepPointRow.sweep_id == sweep.id, SweepPointRow.error.is_not(None)
             )
         ),
-        "fragment": _fragment,
     }
-
-
-def _fragment(url: str, sweep_id: int) -> str:
-    """The address of the rows alone, of a page's address."""
-    head, _, query = url.partition("?")
-    return f"{head}/rows?{query}" if query else f"{head}/rows"
 
 
 @bp.get("/<int:sweep_id>/points.csv")

@@ -19,7 +19,10 @@ from webapp.sweeps import points, standing
 from webapp.sweeps.blueprint import bp
 
 BINS: Final = 24
-"""Columns that a range without steps, or one of very many values, is drawn in."""
+"""Columns that a range without steps, or one of very many values, is drawn in; fewer for few points."""
+
+FEWEST_BINS: Final = 6
+MOST_VALUES: Final = 128
 
 LINES: Final = 1500
 BEST_LINES: Final = 500
@@ -51,16 +54,27 @@ class Side:
         return points.place_of(self.name, self.values)
 
 
-def side_of(axis: Mapping[str, Any]) -> Side:
+def side_of(sweep: SweepRow, axis: Mapping[str, Any]) -> Side:
+    """A place for each value of a grid; bins wide enough to hold points where they lie anywhere."""
     name = str(axis["name"])
     values = list(axis.get("values") or [])
-    if values and len(values) <= 3 * BINS:
+    is_grid = sweep.method == "grid"
+    bins = BINS if is_grid else min(BINS, max(FEWEST_BINS, math.isqrt(sweep.planned)))
+    most = MOST_VALUES if is_grid or not points.are_numbers(values) else bins
+    if values and len(values) <= most:
         return Side(name, [standing.value_text(value) for value in values], [], values)
     low = float(axis["low"]) if not values else float(min(values))
     high = float(axis["high"]) if not values else float(max(values))
-    edges = [low + (high - low) * number / BINS for number in range(BINS + 1)]
-    labels = [f"{edges[n]:.4g} to {edges[n + 1]:.4g}" for n in range(BINS)]
+    edges = [low + (high - low) * number / bins for number in range(bins + 1)]
+    is_whole = bool(values) and all(isinstance(value, int) for value in values)
+    labels = [_bin_text(edges[n], edges[n + 1], is_whole=is_whole) for n in range(bins)]
     return Side(name, labels, edges, [])
+
+
+def _bin_text(low: float, high: float, *, is_whole: bool) -> str:
+    if is_whole:
+        low, high = math.ceil(low), math.floor(high)
+    return f"{low:.4g} to {high:.4g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +135,7 @@ def heat(sweep_id: int) -> Response:
     asked = chosen(sweep)
     if asked is None:
         abort(404)
-    x, y = side_of(asked.x), side_of(asked.y) if asked.y else None
+    x, y = _sides(sweep, asked)
     cells, counts = _cells(sweep, asked, x, y)
     return json_answer(
         {
@@ -142,6 +156,10 @@ def heat(sweep_id: int) -> Response:
             ],
         }
     )
+
+
+def _sides(sweep: SweepRow, asked: Map) -> tuple[Side, Side | None]:
+    return side_of(sweep, asked.x), side_of(sweep, asked.y) if asked.y else None
 
 
 def _unit(column: points.Column) -> str:
@@ -185,7 +203,7 @@ def heat_table(sweep_id: int) -> Response:
     asked = chosen(sweep)
     if asked is None:
         abort(404)
-    x, y = side_of(asked.x), side_of(asked.y) if asked.y else None
+    x, y = _sides(sweep, asked)
     cells, _ = _cells(sweep, asked, x, y)
     return partial(
         render_template(

@@ -77,7 +77,7 @@ def columns_of(sweep: SweepRow) -> list[Column]:
                 standing.metric_title(metric),
                 metric=metric,
                 lower_first=way == "minimize",
-                is_wide=place >= max(len(ways), 2),
+                is_wide=place >= len(ways),
             )
         )
     if sweep.method != "bayes" and sweep.state == "done":

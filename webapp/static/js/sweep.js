@@ -109,7 +109,7 @@
       const narrow = width < 560;
       const left = data.y ? (narrow ? 44 : 64) : 4;
       const cell = (width - left - 4) / columns;
-      const height = data.y ? Math.max(10, Math.min(narrow ? 26 : 30, cell, 440 / rows)) : 40;
+      const height = data.y ? Math.max(4, Math.min(narrow ? 26 : 30, Math.max(cell, 8), 440 / rows)) : 40;
       return { width, rows, columns, left, cell, height, top: 4, bottom: 38 };
     }
 
@@ -122,6 +122,7 @@
       const shade = shades();
       const gap = Math.min(f.cell, f.height) > 8 ? 1 : 0;
       const best = values.length ? values.reduce((a, v) => (v === null ? a : a === null ? v : data.lower ? Math.min(a, v) : Math.max(a, v)), null) : null;
+      const isAlone = values.filter((v) => v === best).length <= 3;
       pen.font = "11px system-ui, sans-serif";
       pen.textBaseline = "middle";
       for (let r = 0; r < f.rows; r++) {
@@ -131,15 +132,15 @@
           if (!data.points[r][c]) continue;
           pen.fillStyle = value === null ? token("raised") : shade(by.share(value));
           pen.fillRect(x, y, f.cell - gap, f.height - gap);
-          if (value === null) {
+          if (value === null && f.height > 12) {
             pen.strokeStyle = token("line-strong");
             pen.strokeRect(x + 0.5, y + 0.5, f.cell - gap - 1, f.height - gap - 1);
-          } else if (f.cell > 44 && f.height > 15) {
-            pen.fillStyle = by.share(value) > 0.55 ? token("on-accent") : token("soft");
+          } else if (value !== null && f.cell > 44 && f.height > 15) {
+            pen.fillStyle = by.share(value) > 0.72 ? token("on-accent") : token("text");
             pen.textAlign = "center";
             pen.fillText(told(value, data.unit), x + f.cell / 2, y + f.height / 2);
           }
-          if (value === best) {
+          if (value !== null && value === best && isAlone) {
             pen.strokeStyle = token("text");
             pen.lineWidth = 2;
             pen.strokeRect(x + 1, y + 1, f.cell - gap - 2, f.height - gap - 2);
@@ -196,7 +197,7 @@
     }
 
     function tell() {
-      if (!cursor) return readout(box, [["", data.title], ["best in the outlined cell;", "press a cell to see its points"]]);
+      if (!cursor) return readout(box, [["", data.title], ["the best is outlined;", "press a cell to see its points"]]);
       const [c, r] = cursor;
       const pairs = [[data.x.title, data.x.labels[c]]];
       if (data.y) pairs.push([data.y.title, data.y.labels[r]]);
@@ -536,12 +537,6 @@
       fromAddress();
       draw();
     });
-    document.addEventListener("click", (event) => {
-      if (!event.target.closest?.("[data-unfilter]")) return;
-      delete brushes[event.target.closest("[data-unfilter]").dataset.unfilter];
-      if (data) draw();
-    });
-
     const failed = () => say(box, "These numbers could not be loaded. Load the page again.");
     new ResizeObserver(draw).observe(box);
     onThemeChange(draw);
@@ -568,6 +563,17 @@
     const isRead = query().has("before") || document.querySelector("#points details[open], #points:hover");
     if (!isRead || ended) showRows().catch(() => {});
   }, 500);
+
+  // sorting, filtering and paging change the table alone
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.("a[data-rows]");
+    if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    const url = new URL(link.href);
+    history.replaceState(history.state, "", url.pathname + url.search);
+    document.dispatchEvent(new CustomEvent("sweep:filters"));
+    showRows().catch(() => location.assign(url));
+  });
 
   // a best point chosen above is shown in the table, wherever it stands
   document.addEventListener("click", (event) => {
