@@ -22,6 +22,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "import": ("read a price file into the history", "deploy.commands.import_"),
     "sample-data": ("load the price history that comes along", "deploy.commands.sample_data"),
     "backtest": ("run a strategy over stored history", "deploy.commands.backtest"),
+    "again": ("run a backtest once more: is it the same?", "deploy.commands.again"),
     "sweep": (
         "run a strategy with many combinations of parameters",
         "deploy.commands.sweep",

@@ -19,6 +19,7 @@ class Exit(IntEnum):
     SERVERS = 14
     CHILD_LOST = 15
     LOOKS_AHEAD = 16
+    DIFFERS = 17
 
 
 MEANINGS = {
@@ -32,6 +33,7 @@ MEANINGS = {
     Exit.SERVERS: "PostgreSQL or Redis cannot be started or reached",
     Exit.CHILD_LOST: "a process kept ending and was given up",
     Exit.LOOKS_AHEAD: "the backtest ran, but its strategy looks ahead",
+    Exit.DIFFERS: "a run was made once more, and did not come out the same",
 }
 
 

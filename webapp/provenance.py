@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from shared.db.backtests import InstallationDiffRow, RunRow
 from shared.db.market import SeriesRow
 from shared.db.trading import StrategyTypeRow
 from shared.domain.market import interval_text
+from shared.domain.repeats import differences, other_versions, outcome
 from shared.jobs import repeated
 from webapp import auth, charts, workers
 from webapp.db import db
@@ -127,17 +128,10 @@ def _packages(run: RunRow) -> Part:
     if not then:
         return Part(CODE, "Packages", "", "", UNKNOWN)
     lock = str(run.provenance.get("lock") or "")
-    others = list(_other_versions(then, installation.versions()))
+    others = list(other_versions(then, installation.versions()))
     if not others and lock != installation.lock_hash():
         others = [f"{installation.LOCK} has changed"]
     return Part(CODE, "Packages", lock[:12], lock, CHANGED if others else SAME, ", ".join(others))
-
-
-def _other_versions(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
-    """numpy 2.1.0, now 2.2.0."""
-    for name in dict(then) | dict(now):
-        if name != "seraphim" and then.get(name) != now.get(name):
-            yield f"{name} {then.get(name, 'none')}, now {now.get(name, 'none')}"
 
 
 def badges(run: RunRow) -> list[tuple[str, str, str]]:
@@ -164,12 +158,7 @@ class Repeat:
 
     @property
     def text(self) -> str:
-        if self.same:
-            return "the same trades and numbers"
-        why = (
-            ", ".join(self.differs) or "nothing that is recorded: the strategy answers differently"
-        )
-        return f"other trades or numbers. What was not the same: {why}"
+        return outcome(same=self.same, differs=self.differs)
 
 
 def repeats(run: RunRow) -> list[Repeat]:
@@ -185,22 +174,8 @@ def repeat_of(run: RunRow) -> Repeat | None:
 
 
 def compared(run: RunRow, first: RunRow) -> Repeat:
-    return Repeat(run, first, run.digest == first.digest, list(_differences(run, first)))
-
-
-def _differences(run: RunRow, first: RunRow) -> Iterator[str]:
-    for key, chosen in run.inputs.items():
-        if chosen.get("used_hash") != (first.inputs.get(key) or {}).get("used_hash"):
-            yield f"bars of {chosen['symbol']}"
-    now, then = run.provenance, first.provenance
-    if not then:
-        yield f"run {first.id} did not keep what it was made with"
-        return
-    if now.get("sources") != then.get("sources"):
-        yield "Seraphim's code"
-    others = list(_other_versions(then.get("versions") or {}, now.get("versions") or {}))
-    if others or now.get("lock") != then.get("lock"):
-        yield ", ".join(others) or "the lock of packages"
+    differs = differences(run.inputs, run.provenance, first.inputs, first.provenance)
+    return Repeat(run, first, run.digest == first.digest, list(differs))
 
 
 @bp.post("/<int:run_id>/again")
