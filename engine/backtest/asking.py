@@ -15,7 +15,7 @@ import numpy as np
 
 from engine.backtest.kernel import Machine, NotCovered, Progress
 from engine.backtest.kernels import layout, steps
-from engine.backtest.kernels.columns import ENTRY_PRICE, TARGET, WANTS
+from engine.backtest.kernels.columns import ENTRY_PRICE, WANTS
 from engine.backtest.results import LEGS
 from engine.backtest.run import Specification
 from engine.bars import instant
@@ -80,10 +80,11 @@ class Asking(Machine):
         self.symbols = {bound.symbol: i for i, bound in enumerate(evaluation.traded)}
         self._said = np.full((len(self.symbols), WANTS), np.nan)
         self._told = 0
+        self._shape: Any = None
         self._parts: dict[int, int] = {}
         for i in range(len(self.symbols)):
-            for place in range(WANTS):
-                self.wants[i]["address"][place] = self._said[i : i + 1, place].ctypes.data
+            self.wants[i]["address"][ENTRY_PRICE] = self._said[i : i + 1, ENTRY_PRICE].ctypes.data
+        self._chart()
 
     def _set_signals(self) -> None:
         """There are none yet."""
@@ -124,59 +125,48 @@ class Asking(Machine):
         (symbol,) = self.symbols
         moments, has_band = len(self.times), bool(self.settings[0]["has_band"])
         asked, stands = _NAN, 0.0
-        moment, calm, looks = 0, self._calm_until(moments), 0
-        while moment < moments:
+        calm = moments if self.settings[0]["one"] else 0
+        told = _PROGRESS_ROWS
+        for moment in range(moments):
             opened = moment >= calm
             if opened:
-                self._catch_up(moment)
-                self._open()
+                self._enter(moment)
                 stands = float(book["target"])
             said = generate(Now(first_row + moment, self))
-            before = asked
-            if said is None:
-                asked = _NAN
-            else:
+            before, asked = asked, _NAN
+            if said is not None:
                 if type(said) is not Signal:
                     said = self._only(said)
-                asked = _NAN if said is None or said.target is None else said.target
-                if said is not None and said.instrument != symbol:
-                    self._check(said)
-                if asked == asked:
-                    assert said is not None
+                if said is not None and said.target is not None:
+                    asked = said.target
                     new = asked != before and asked != stands
-                    if new or (has_band and self._drifted(0, asked)):
+                    if new or (has_band and steps.drifted(self._world, 0, asked)):
                         self._check(said)
                         if not opened:
-                            self._catch_up(moment)
-                            self._open()
+                            self._enter(moment)
                             opened = True
                         self._act(0, said)
-            moment += 1
+                if said is not None and said.instrument != symbol:
+                    self._check(said)
             if opened:
-                self._close()
-                stands, calm = float(book["target"]), self._calm_until(moments)
-            looks += 1
-            if progress is not None and looks % _PROGRESS_ROWS == 0:
+                calm = steps.leave(self._world, moments)
+                stands = float(book["target"])
+            if progress is not None and moment == told:
+                told += _PROGRESS_ROWS
                 progress(moment / moments)
-        self._catch_up(moments)
-
-    def _drifted(self, i: int, target: float) -> bool:
-        """Whether an unchanged target is to be met again. With bands, every moment is opened."""
-        records = (self.account[0], self.settings[0], self.books[0], self.orders[0])
-        return bool(steps.drifted(*records, i, target))
+        self._finish(moments)
 
     def _ask_many(self, progress: Progress | None) -> None:
         """Several instruments, or moments between the clock's: every moment is looked at."""
         asked = dict.fromkeys(self.symbols, _NAN)
-        for moment in range(len(self.times)):
-            if self._open():
-                said = self.evaluation.strategy.generate_signal(
-                    Now(int(self.account[0]["clock_row"]), self)
-                )
-                self._hear(said, asked)
-            self._close()
+        moments = len(self.times)
+        for moment in range(moments):
+            if self._enter(moment):
+                row = int(self.account[0]["clock_row"])
+                self._hear(self.strategy.generate_signal(Now(row, self)), asked)
+            steps.leave(self._world, moments)
             if progress is not None and moment % _PROGRESS_ROWS == 0:
-                progress(moment / len(self.times))
+                progress(moment / moments)
 
     def _hear(self, said: Any, asked: dict[str, float]) -> None:
         signals = [] if said is None else [said] if isinstance(said, Signal) else list(said)
@@ -190,7 +180,7 @@ class Asking(Machine):
             if signal is None or target != target:
                 continue
             stands = float(self.books[i]["target"])
-            if target in (before, stands) and not self._drifted(i, target):
+            if target in (before, stands) and not steps.drifted(self._world, i, target):
                 continue
             self._act(i, signal)
 
@@ -213,9 +203,20 @@ class Asking(Machine):
         raise NotCovered("a signal that cannot be")
 
     def _act(self, i: int, signal: Signal) -> None:
+        shape = (i, signal.entry, signal.exits)
+        if shape != self._shape:
+            self._set_shape(i, signal)
+            self._shape = shape
+        tag = 0
+        if signal.tag:
+            tag = self.tags.setdefault(said_in_words(signal.tag), len(self.tags))
+        if steps.act(self._world, i, float(signal.target or 0.0), tag) != layout.DONE:
+            raise NotCovered("a signal that cannot be")
+
+    def _set_shape(self, i: int, signal: Signal) -> None:
+        """How it wants to get in and out."""
         settings, said = self.settings[0], self._said[i]
         said[:] = np.nan
-        said[TARGET] = signal.target
         settings["entry_type"] = layout.MARKET
         if isinstance(signal.entry, Limit | Stop):
             settings["entry_type"] = (
@@ -225,14 +226,6 @@ class Asking(Machine):
         elif not isinstance(signal.entry, Market):
             raise NotCovered(f"an entry by {type(signal.entry).__name__}")
         self._exits(i, signal)
-        self._room()
-        tag = self.tags.setdefault(said_in_words(signal.tag), len(self.tags))
-        wrong = steps.act(
-            self.account[0], settings, self.books[0], self.orders[0], self.decisions[0],
-            self.places[0], self.wants[0], i, float(signal.target or 0.0), tag,
-        )  # fmt: skip
-        if wrong != layout.DONE:
-            raise NotCovered("a signal that cannot be")
 
     def _exits(self, i: int, signal: Signal) -> None:
         settings, want = self.settings[0], self.wants[i]["address"]
@@ -258,40 +251,26 @@ class Asking(Machine):
 
     # Steps ----------------------------------------------------------------------------------
 
-    def _records(self) -> tuple[Any, ...]:
-        return (
-            self.account[0], self.settings[0], self.books[0], self.orders[0], self.fills[0],
-            self.decisions[0], self.places[0], self.wants[0], self.ready[0],
-        )  # fmt: skip
+    def _make_room(self) -> None:
+        super()._make_room()
+        self._chart()
 
-    def _calm_until(self, moments: int) -> int:
-        a = self.account[0]
-        return int(
-            steps.calm_until(
-                a, self.settings[0], self.books[0], self.orders[0], self.places[0], moments
-            )
-        )
+    def _chart(self) -> None:
+        """Where everything lies, for the compiled steps."""
+        self._world_table = np.array([getattr(self, n).ctypes.data for n in steps.WORLD])
+        self._world = int(self._world_table.ctypes.data)
 
-    def _catch_up(self, moment: int) -> None:
-        """Moments before this one, in which the strategy wanted nothing new."""
-        advance: Any = steps.advance
-        while advance(*self._records(), moment) == layout.FULL:
+    def _enter(self, moment: int) -> bool:
+        """Open a moment; whether the strategy is asked in it."""
+        while (said := steps.enter(self._world, moment)) == layout.FULL:
             self._make_room()
-
-    def _room(self) -> None:
-        a, needed = self.account[0], 8 * len(self.books) + 8
-        if a["fills_room"] - a["fills"] < needed or a["records_room"] - a["records"] < needed:
-            self._make_room()
-
-    def _open(self) -> bool:
-        self._room()
-        asks = steps.open_moment(*self._records())
         if self.hears_fills:
             self._tell_fills()
-        return bool(asks)
+        return bool(said == 1)
 
-    def _close(self) -> None:
-        steps.close_moment(self.account[0], self.books[0], self.orders[0])
+    def _finish(self, moments: int) -> None:
+        while steps.finish(self._world, moments) == layout.FULL:
+            self._make_room()
 
     def _tell_fills(self) -> None:
         """`on_fill` of what traded in this moment, seen from the row before."""

@@ -324,7 +324,8 @@ class Machine:
         given, settings, book = self.specification, self.settings[0], self.books[0]
         costs = given.costs
         return bool(
-            settings["entry_type"] == layout.MARKET
+            self.evaluation.signals is not None
+            and settings["entry_type"] == layout.MARKET
             and not settings["legs"].any()
             and not settings["time_exit"]
             and not settings["records_decisions"]

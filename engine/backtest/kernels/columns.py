@@ -53,6 +53,20 @@ def copy(_context: Any, target: Any, source: Any) -> Any:
     return types.boolean(target, source), generate
 
 
+def record_at(layout: Any) -> Any:
+    """A function from an address to the record of this layout that lies there."""
+    type_: Any = numba.from_dtype(layout)
+
+    @inserted
+    def found(_context: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(type_))
+
+        return type_(types.int64), generate
+
+    return found
+
+
 @compiled
 def order_of(orders: Any, i: int, slot: int) -> Any:
     """The order in a slot of the i-th instrument."""

@@ -1,27 +1,152 @@
-"""A run one decision at a time, for strategies that are asked bar by bar: what the loop over them calls."""
+"""A run one decision at a time, for strategies that are asked bar by bar: what the loop over them calls.
+
+The loop calls `enter`, `act` and `leave` with the address of a table of addresses (`WORLD`): handing a
+record over from Python costs more than most of the steps themselves.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from engine.backtest.kernels.columns import nth, number, put, whole
+from engine.backtest.kernels.columns import nth, number, put, record_at, whole
 from engine.backtest.kernels.deciding import decide, left_band
-from engine.backtest.kernels.layout import DONE, FULL, SIGNAL
+from engine.backtest.kernels.layout import (
+    ACCOUNT,
+    BAD_SIGNAL,
+    BOOK,
+    DECISION,
+    DONE,
+    FILL,
+    FULL,
+    ORDER,
+    PLACE,
+    READY,
+    SETTINGS,
+    SIGNAL,
+    WANT,
+)
 from engine.backtest.kernels.loop import age, begin_moment, end_moment, levels
 from engine.compiled import compiled
+
+WORLD: Final = (
+    "account", "settings", "books", "orders", "fills", "decisions", "places", "wants", "ready",
+)  # fmt: skip
+"""What lies at each place of the table."""
+
+_account: Final = record_at(ACCOUNT)
+_settings: Final = record_at(SETTINGS)
+_books: Final = record_at(BOOK)
+_orders: Final = record_at(ORDER)
+_fills: Final = record_at(FILL)
+_decisions: Final = record_at(DECISION)
+_places: Final = record_at(PLACE)
+_wants: Final = record_at(WANT)
+_ready: Final = record_at(READY)
+
+
+@compiled
+def enter(world: int, moment: int) -> int:
+    """Catch up with the moments before `moment`, then open it: 1 when its clock closes, else 0; or FULL."""
+    a, s, books, orders = (
+        _account(whole(world, 0)),
+        _settings(whole(world, 1)),
+        _books(whole(world, 2)),
+        _orders(whole(world, 3)),
+    )
+    fills, decisions, places = (
+        _fills(whole(world, 4)),
+        _decisions(whole(world, 5)),
+        _places(whole(world, 6)),
+    )
+    wants, ready = _wants(whole(world, 7)), _ready(whole(world, 8))
+    said = advance(a, s, books, orders, fills, decisions, places, wants, ready, moment)
+    if said != DONE:
+        return said
+    if not has_room(a, s):
+        return FULL
+    return 1 if open_moment(a, s, books, orders, fills, decisions, places, wants, ready) else 0
+
+
+@compiled
+def act(world: int, i: int, target: float, tag: int) -> int:
+    """A target that is new: DONE or BAD_SIGNAL."""
+    a, s, books, orders = (
+        _account(whole(world, 0)),
+        _settings(whole(world, 1)),
+        _books(whole(world, 2)),
+        _orders(whole(world, 3)),
+    )
+    decisions, places, wants = (
+        _decisions(whole(world, 5)),
+        _places(whole(world, 6)),
+        _wants(whole(world, 7)),
+    )
+    at = whole(a.times, a.moment)
+    if np.isinf(target):
+        return BAD_SIGNAL
+    return decide(a, s, books, orders, decisions, places, wants, i, SIGNAL, target, tag, at)
+
+
+@compiled
+def drifted(world: int, i: int, target: float) -> bool:
+    """Whether an unchanged target is to be met again."""
+    a, s, books, orders = (
+        _account(whole(world, 0)),
+        _settings(whole(world, 1)),
+        _books(whole(world, 2)),
+        _orders(whole(world, 3)),
+    )
+    return left_band(a, s, books, orders, i, target)
+
+
+@compiled
+def leave(world: int, moments: int) -> int:
+    """Close the open moment; the first one after it in which something may happen whatever is said."""
+    a, s, books, orders = (
+        _account(whole(world, 0)),
+        _settings(whole(world, 1)),
+        _books(whole(world, 2)),
+        _orders(whole(world, 3)),
+    )
+    end_moment(a, books, orders, a.moment, whole(a.times, a.moment))
+    return calm_until(a, s, books, orders, _places(whole(world, 6)), moments)
+
+
+@compiled
+def finish(world: int, moments: int) -> int:
+    """The moments that are left, in which the strategy wants nothing new. DONE, or FULL."""
+    a, s, books, orders = (
+        _account(whole(world, 0)),
+        _settings(whole(world, 1)),
+        _books(whole(world, 2)),
+        _orders(whole(world, 3)),
+    )
+    fills, decisions, places = (
+        _fills(whole(world, 4)),
+        _decisions(whole(world, 5)),
+        _places(whole(world, 6)),
+    )
+    wants, ready = _wants(whole(world, 7)), _ready(whole(world, 8))
+    return advance(a, s, books, orders, fills, decisions, places, wants, ready, moments)
+
+
+@compiled
+def has_room(a: Any, s: Any) -> bool:
+    """For all that one moment can bring."""
+    needed = 8 * a.count + 8
+    if s.records_decisions and a.records_room - a.records < needed:
+        return False
+    return a.fills_room - a.fills >= needed
 
 
 @compiled
 def advance(a: Any, s: Any, books: Any, orders: Any, fills: Any, decisions: Any, places: Any,
             wants: Any, ready: Any, until: int) -> int:  # fmt: skip
     """Moments up to `until` in which the strategy wants nothing new. DONE, or FULL."""
-    room_needed = 8 * a.count + 8
     while a.moment < until:
-        if a.fills_room - a.fills < room_needed:
-            return FULL
-        if s.records_decisions and a.records_room - a.records < room_needed:
+        if not has_room(a, s):
             return FULL
         if s.one and glide(a, books, orders, places, until):
             continue
@@ -42,24 +167,6 @@ def open_moment(a: Any, s: Any, books: Any, orders: Any, fills: Any, decisions: 
         age(a, s, books, orders, decisions, places, wants, at)
         return True
     return False
-
-
-@compiled
-def close_moment(a: Any, books: Any, orders: Any) -> None:
-    end_moment(a, books, orders, a.moment, whole(a.times, a.moment))
-
-
-@compiled
-def act(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any, wants: Any, i: int,
-        target: float, tag: int) -> int:  # fmt: skip
-    """A target that is new: DONE or BAD_SIGNAL."""
-    at = whole(a.times, a.moment)
-    return decide(a, s, books, orders, decisions, places, wants, i, SIGNAL, target, tag, at)
-
-
-@compiled
-def drifted(a: Any, s: Any, books: Any, orders: Any, i: int, target: float) -> bool:
-    return left_band(a, s, books, orders, i, target)
 
 
 @compiled
