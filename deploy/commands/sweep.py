@@ -152,6 +152,8 @@ def _follow(settings: Settings, sweep_id: int, workers: int, *, quiet: bool) -> 
     crew = local.Crew(settings, sweep_id, workers)
     try:
         while not crew.is_over():
+            if crew.is_lost():
+                raise Stop(Exit.CHILD_LOST, f"sweep {sweep_id}: its processes kept ending")
             line.show(*crew.progress())
             time.sleep(LOOK_SECONDS)
     except KeyboardInterrupt:

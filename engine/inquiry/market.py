@@ -87,14 +87,17 @@ def gathered(bars: Bars, interval: int) -> Bars:
     opened = bars.opened_at // step * step
     first = np.flatnonzero(np.concatenate(([True], opened[1:] != opened[:-1])))
     last = np.concatenate((first[1:], [len(opened)])) - 1
+    # Filled bars say nothing, unless there is nothing else.
+    quiet = bars.filled & ~np.repeat(np.logical_and.reduceat(bars.filled, first), last - first + 1)
+    begins = np.minimum.reduceat(np.where(quiet, len(bars), np.arange(len(bars))), first)
     made = Bars(
         bars.instrument_id,
         interval,
         opened[first],
         opened[first] + step,
-        bars.open[first],
-        np.maximum.reduceat(bars.high, first),
-        np.minimum.reduceat(bars.low, first),
+        bars.open[begins],
+        np.maximum.reduceat(np.where(quiet, -np.inf, bars.high), first),
+        np.minimum.reduceat(np.where(quiet, np.inf, bars.low), first),
         bars.close[last],
         np.add.reduceat(bars.volume, first),
         np.logical_and.reduceat(bars.filled, first),

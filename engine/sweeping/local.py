@@ -28,6 +28,8 @@ from shared.settings import Settings
 REST_SECONDS: Final = 0.1
 KEEP_EVERY_SECONDS: Final = 1.0
 OVER: Final = ("done", "cancelled", "failed")
+MOST_BIRTHS: Final = 3
+"""Processes started for each one wanted, before they are taken to be unable to live."""
 
 
 class Crew:
@@ -42,14 +44,9 @@ class Crew:
         self._kept = 0.0
         self._done_before = self._done()
         # A fork takes over what is imported and compiled already.
-        fork = multiprocessing.get_context("fork")
-        self._children: list[BaseProcess] = [
-            fork.Process(target=_take_chunks, args=(settings, sweep_id, os.getpid()), daemon=True)
-            for _ in range(workers)
-        ]
-        self._sessions.kw["bind"].dispose(close=False)
-        for child in self._children:
-            child.start()
+        self._fork = multiprocessing.get_context("fork")
+        self._births = 0
+        self._children = [self._child() for _ in range(workers)]
 
     def is_over(self) -> bool:
         """Whether the sweep has ended; takes it on where nobody else does."""
@@ -59,6 +56,24 @@ class Crew:
         with self._sessions() as session:
             state = session.scalar(sa.select(SweepRow.state).where(SweepRow.id == self._sweep_id))
         return state in OVER
+
+    def is_lost(self) -> bool:
+        """Whether its processes keep ending; one that died is replaced meanwhile."""
+        dead = [child for child in self._children if not child.is_alive()]
+        if not dead or self._births >= MOST_BIRTHS * self._workers:
+            return bool(dead) and len(dead) == len(self._children)
+        for child in dead:
+            self._children.remove(child)
+            self._children.append(self._child())
+        return False
+
+    def _child(self) -> BaseProcess:
+        self._births += 1
+        self._sessions.kw["bind"].dispose()  # a fork must not inherit an open connection
+        of = (self._settings, self._sweep_id, os.getpid())
+        child = self._fork.Process(target=_take_chunks, args=of, daemon=True)
+        child.start()
+        return child
 
     def progress(self) -> tuple[float, str]:
         """(share, "120 of 400 combinations · 85 a second · 3 s left")."""
@@ -141,11 +156,8 @@ def _take_one(sessions: sessionmaker[Session], settings: Settings, sweep_id: int
     with sessions() as session:
         state = session.scalar(sa.select(SweepRow.state).where(SweepRow.id == sweep_id))
         waiting = _open_jobs(session, sweep_id, "queued")
-        attempts = dict(
-            session.execute(sa.select(JobRow.id, JobRow.attempt).where(JobRow.id.in_(waiting)))
-            .tuples()
-            .all()
-        )
+        found = session.execute(sa.select(JobRow.id, JobRow.attempt).where(JobRow.id.in_(waiting)))
+        attempts = dict(found.all())
     if state in OVER:
         return False
     if not waiting:

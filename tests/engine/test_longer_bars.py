@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
 
 from engine import bar_cache, catalogue, history
-from engine.bars import coarser
+from engine.bars import BarBuilder, Bars, coarser
 from engine.history import store_live_bars
+from engine.inquiry.market import gathered
 from engine.jobs import perform
 from shared.db.backtests import JobRow, RunRow
 from shared.db.market import InstrumentRow, SeriesRow
 from shared.db.sessions import make_sessions
+from shared.domain.market import Tick
 from shared.jobs import BacktestRequest
 from tests.builders import a_market
 
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 ALL_IN = {"method": "cash", "fraction": 1.0}
 
 
@@ -105,14 +110,34 @@ def test_bars_that_cannot_be_made_are_refused_with_the_input(
     assert complaint in job.error
 
 
+def test_an_hour_computed_again_is_the_hour_that_the_engine_built():
+    at = [NOON + timedelta(minutes=m) for m in range(60, 241)]
+    builders = {seconds: BarBuilder(1, seconds) for seconds in (60, 3600)}
+    built = {60: [], 3600: []}
+    for minute, price in ((0, "50"), (10, "100"), (59, "90"), (130, "95")):
+        for builder in builders.values():
+            traded_at = NOON + timedelta(minutes=60 + minute, seconds=30)
+            builder.add(Tick(1, Decimal(price), Decimal(1), traded_at))
+    for moment in at:
+        for seconds, builder in builders.items():
+            if int(moment.timestamp()) % seconds == 0:
+                built[seconds].append(builder.close(moment))
+    minutes, hours = (Bars.of([bar for bar in built[s] if bar is not None]) for s in (60, 3600))
+    again = gathered(minutes[5:], 3600)  # the first trade lies before them
+    assert (again.open[0], again.high[0], again.low[0]) == (100, 100, 90)
+    whole = gathered(minutes, 3600)
+    assert list(whole) == list(hours)
+    assert whole.filled.tolist() == [False, True, False]
+
+
 def test_the_command_line_takes_the_stored_bars_or_the_longest_that_make_them(
     sessions, database_url, series
 ):
-    from deploy.commands.backtest import _inputs
+    from deploy.commands.backtest import inputs_of
     from deploy.exits import Stop
 
     def given(text, interval=""):
-        return _inputs([text], interval, database_url)["main"]
+        return inputs_of([text], interval, database_url)["main"]
 
     assert given("X@5m") == {"series_id": series[300], "trades": True}
     assert given("X@1h") == {"series_id": series[300], "trades": True, "interval": 3600}

@@ -253,8 +253,8 @@ RATIOS: Final = (
     Definition(
         "dsr",
         "%",
-        "probability that the true Sharpe ratio is above what the best of so many worthless trials "
-        "would show by luck",
+        "probability that the true Sharpe ratio is above what the best of N worthless trials would show by luck: "
+        "sqrt(variance) x ((1 - 0.5772) z(1 - 1/N) + 0.5772 z(1 - 1/(N e))), z the normal quantile",
         _dsr,
     ),
     Definition(

@@ -1,9 +1,8 @@
-// Pictures with a crosshair: equity with drawdown (uPlot) and candles with trades (Lightweight Charts).
+// Pictures with a crosshair: what all of them are made with, and equity with drawdown (uPlot). Candles are candles.js's.
 // A box says what it wants in data-chart, data-url and data-every; its numbers come as JSON.
 "use strict";
 (() => {
   const zone = document.body.dataset.zone || "UTC";
-  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
   // ------------------------------------------------------------ words and colours
 
@@ -277,253 +276,34 @@
     repeat(box, Number(box.dataset.every) || 0, load);
   }
 
-  // ------------------------------------------------------------ candles
-
-  function candles(box) {
-    const lib = window.LightweightCharts;
-    let shown = [];
-    let decimals = 2;
-    let isOlderAsked = false;
-    let noOlder = false;
-    let isPointed = false;
-    let lines = [];
-    box.replaceChildren();
-
-    const style = () => ({
-      layout: {
-        background: { color: token("panel") }, textColor: token("muted"), fontSize: 11,
-        fontFamily: "system-ui, sans-serif", attributionLogo: false,
-      },
-      grid: { vertLines: { color: faded("line", 55) }, horzLines: { color: faded("line", 70) } },
-      rightPriceScale: { borderColor: token("line") },
-      timeScale: { borderColor: token("line") },
-      crosshair: {
-        vertLine: { color: token("muted"), labelBackgroundColor: token("line-strong") },
-        horzLine: { color: token("muted"), labelBackgroundColor: token("line-strong") },
-      },
-    });
-    const bars = () => {
-      const gain = token("gain");
-      const loss = token("loss");
-      return { upColor: gain, downColor: loss, wickUpColor: gain, wickDownColor: loss, borderVisible: false };
-    };
-
-    const chart = lib.createChart(box, {
-      ...style(),
-      autoSize: true,
-      crosshair: { mode: 0 },
-      handleScale: { axisPressedMouseMove: true },
-      kineticScroll: { mouse: false, touch: !still },
-      timeScale: { timeVisible: true, secondsVisible: false, rightOffset: 4, tickMarkFormatter: tick },
-      localization: { timeFormatter: (t) => timeText(t, "full"), priceFormatter: (p) => grouped(p, decimals) },
-    });
-    chart.applyOptions(style());
-    const price = chart.addSeries(lib.CandlestickSeries, { ...bars(), priceLineStyle: 2 });
-    const volume = chart.addSeries(lib.HistogramSeries, { priceScaleId: "volume", priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false });
-    chart.priceScale("volume").applyOptions({ scaleMargins: { top: 0.84, bottom: 0 } });
-    price.priceScale().applyOptions({ scaleMargins: { top: 0.08, bottom: 0.2 } });
-    const marks = lib.createSeriesMarkers(price, []);
-
-    function tick(time, type) {
-      return timeText(time, ["year", "month", "day", "minute", "second"][type] ?? "day");
-    }
-
-    const bar = ([time, open, high, low, close]) => ({ time, open, high, low, close });
-    const column = ([time, open, , , close, amount]) => ({ time, value: amount, color: faded(close >= open ? "gain" : "loss", 40) });
-
-    // The candle a trade happened in: the last that opened at or before it.
-    function candleOf(seconds) {
-      let low = 0;
-      let high = shown.length - 1;
-      if (high < 0 || seconds < shown[0][0]) return null;
-      while (low < high) {
-        const middle = Math.ceil((low + high) / 2);
-        if (shown[middle][0] <= seconds) low = middle;
-        else high = middle - 1;
-      }
-      return shown[low][0];
-    }
-
-    function mark(markers) {
-      const gain = token("gain");
-      const loss = token("loss");
-      const placed = markers
-        .map((m) => ({ ...m, at: candleOf(m.time) }))
-        .filter((m) => m.at !== null)
-        .sort((a, b) => a.at - b.at);
-      const crowded = placed.length > 60;
-      marks.setMarkers(placed.map((m) => ({
-        time: m.at,
-        position: m.side === "buy" ? "belowBar" : "aboveBar",
-        shape: m.side === "buy" ? "arrowUp" : "arrowDown",
-        color: m.side === "buy" ? gain : loss,
-        text: crowded ? "" : m.quantity,
-        size: crowded ? 0.7 : 1,
-      })));
-    }
-
-    const colours = { position: "accent", stop: "loss", target: "gain", ticket: "soft" };
-    let stored = [];
-    let typed = []; // what a form beside the picture is about to ask for
-
-    function draw(levels) {
-      stored = levels;
-      for (const line of lines) price.removePriceLine(line);
-      lines = [...stored, ...typed].map((level) => price.createPriceLine({
-        price: level.price,
-        title: level.text,
-        color: token(colours[level.kind] ?? "warning"),
-        lineStyle: level.kind === "position" ? 3 : 2,
-        lineWidth: 1,
-        axisLabelVisible: true,
-      }));
-    }
-
-    function tell(row) {
-      if (!row) return;
-      const [time, open, high, low, close, amount] = row;
-      const daily = shown.length > 1 && shown[1][0] - shown[0][0] >= 80000;
-      const gain = close / open - 1;
-      readout(box, [
-        ["", timeText(time, daily ? "date" : "full")],
-        ["O", grouped(open, decimals)], ["H", grouped(high, decimals)], ["L", grouped(low, decimals)], ["C", grouped(close, decimals)],
-        ["", `${gain > 0 ? "▲ +" : gain < 0 ? "▼ " : ""}${percent(gain)}`, gain > 0 ? "gain" : gain < 0 ? "loss" : ""],
-        ["Vol", grouped(amount, amount < 100 ? 2 : 0)],
-      ]);
-    }
-
-    let markers = [];
-
-    function put(fresh) {
-      decimals = fresh.decimals;
-      markers = fresh.markers;
-      price.setData(shown.map(bar));
-      volume.setData(shown.map(column));
-      price.applyOptions({ priceFormat: { type: "price", precision: decimals, minMove: 10 ** -decimals } });
-      mark(markers);
-      draw(fresh.lines);
-      tell(shown[shown.length - 1]);
-    }
-
-    async function first() {
-      const fresh = await numbers(box.dataset.url);
-      shown = fresh.candles;
-      if (!shown.length) return say(box, "No bars are stored for this instrument yet.");
-      say(box, "");
-      const spacing = shown.length > 1 ? shown[1][0] - shown[0][0] : 60;
-      chart.applyOptions({ timeScale: { timeVisible: spacing < 80000, secondsVisible: spacing < 60 } });
-      put(fresh);
-      chart.timeScale().setVisibleLogicalRange({ from: shown.length - Math.max(40, box.clientWidth / 8), to: shown.length + 3 });
-    }
-
-    async function newer() {
-      if (!shown.length) return first();
-      const fresh = await numbers(box.dataset.url);
-      const last = shown[shown.length - 1][0];
-      for (const row of fresh.candles) {
-        if (row[0] < last) continue;
-        if (row[0] === last) shown[shown.length - 1] = row;
-        if (row[0] > shown[shown.length - 1][0]) shown.push(row);
-        price.update(bar(row));
-        volume.update(column(row));
-      }
-      if (JSON.stringify(fresh.markers) !== JSON.stringify(markers)) mark((markers = fresh.markers));
-      draw(fresh.lines);
-      if (!isPointed) tell(shown[shown.length - 1]);
-    }
-
-    async function older() {
-      if (isOlderAsked || noOlder || !shown.length) return;
-      isOlderAsked = true;
-      try {
-        const fresh = await numbers(withQuery(box.dataset.url, "before", shown[0][0]));
-        const rows = fresh.candles.filter((row) => row[0] < shown[0][0]);
-        noOlder = rows.length === 0;
-        if (noOlder) return;
-        shown = [...rows, ...shown];
-        price.setData(shown.map(bar));
-        volume.setData(shown.map(column));
-        markers = fresh.markers;
-        mark(markers);
-      } finally {
-        isOlderAsked = false;
-      }
-    }
-
-    // A form beside it draws the prices typed into it, and hears where the picture is clicked.
-    box.addEventListener("levels", (event) => {
-      typed = event.detail;
-      draw(stored);
-    });
-    chart.subscribeClick((click) => {
-      const at = click.point ? price.coordinateToPrice(click.point.y) : null;
-      if (at !== null) box.dispatchEvent(new CustomEvent("pointed", { bubbles: true, detail: { price: at, decimals } }));
-    });
-
-    chart.subscribeCrosshairMove((move) => {
-      isPointed = Boolean(move.time);
-      if (!isPointed) return tell(shown[shown.length - 1]);
-      tell(shown.find((row) => row[0] === move.time));
-    });
-    if (box.dataset.why) {
-      chart.subscribeClick((click) => {
-        const spacing = shown.length > 1 ? Math.min(...shown.slice(-20).map((row, i, rows) => (i ? row[0] - rows[i - 1][0] : Infinity))) : 60;
-        if (click.time) location.assign(withQuery(box.dataset.why, "at", new Date((click.time + spacing) * 1000).toISOString().replace("Z", "+00:00")));
-      });
-    }
-    chart.timeScale().subscribeVisibleLogicalRangeChange((range) => {
-      if (range && range.from < 20) older().catch(() => {});
-    });
-
-    box.addEventListener("keydown", (event) => {
-      const scale = chart.timeScale();
-      const range = scale.getVisibleLogicalRange();
-      if (!range) return;
-      const span = range.to - range.from;
-      const moves = {
-        ArrowLeft: [-span * 0.1, -span * 0.1], ArrowRight: [span * 0.1, span * 0.1],
-        "+": [span * 0.1, 0], "=": [span * 0.1, 0], "-": [-span * 0.15, 0],
-      };
-      if (event.key === "0") scale.fitContent();
-      else if (moves[event.key]) {
-        const [from, to] = moves[event.key];
-        scale.setVisibleLogicalRange({ from: range.from + from, to: range.to + to });
-      } else return;
-      event.preventDefault();
-    });
-
-    onThemeChange(() => {
-      chart.applyOptions(style());
-      price.applyOptions(bars());
-      volume.setData(shown.map(column));
-      mark(markers);
-    });
-
-    first().catch(() => say(box, "These candles could not be loaded. The page tries again."));
-    repeat(box, Number(box.dataset.every) || 0, newer);
-  }
-
-  // ------------------------------------------------------------ both
+  // ------------------------------------------------------------ all of them
 
   function onThemeChange(step) {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", step);
     new MutationObserver(step).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   }
 
-  const kinds = { equity, candles };
+  const kinds = { equity };
   const made = new WeakSet();
 
   function make(root) {
     for (const box of root.querySelectorAll?.("[data-chart]") ?? []) {
-      if (made.has(box)) continue;
+      const build = kinds[box.dataset.chart];
+      if (!build || made.has(box)) continue;
       made.add(box);
-      kinds[box.dataset.chart]?.(box);
+      build(box);
     }
+  }
+
+  // Scripts of other pictures bring their kind along.
+  function register(kind, build) {
+    kinds[kind] = build;
+    make(document);
   }
 
   document.addEventListener("htmx:after:settle", (event) => make(event.target));
   make(document);
 
   // what pictures of their own pages are made with
-  window.seraphimCharts = { grouped, percent, timeText, token, faded, numbers, withQuery, say, readout, onThemeChange };
+  window.seraphimCharts = { grouped, percent, timeText, token, faded, numbers, withQuery, say, readout, repeat, onThemeChange, register };
 })();
