@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,6 +54,23 @@ def sliced(
     rows: list[Any] = list(answer.scalars() if is_entity else answer)
     older = _url(endpoint, before=_encode(key(rows[size - 1]))) if len(rows) > size else None
     return Slice(rows[:size], before is not None, _url(endpoint, before=None), older)
+
+
+def counted(
+    rows: Sequence[int], found: Callable[[int], Any], *, size: int, endpoint: str | None = None
+) -> Slice[Any]:
+    """As `sliced`, of a list that is in memory: `rows` are places in it, rising; `found` opens one."""
+    before = _decode(request.args.get("before"), 1)
+    end = len(rows)
+    if before is not None:
+        if not isinstance(before[0], int):
+            abort(400, "before: this is not a place in the list. Start again from the newest.")
+        end = bisect_left(rows, before[0])
+    shown = rows[max(0, end - size) : end][::-1]
+    older = _url(endpoint, before=_encode((shown[-1],))) if end > size else None
+    return Slice(
+        [found(row) for row in shown], before is not None, _url(endpoint, before=None), older
+    )
 
 
 def filters(*names: str) -> dict[str, str]:

@@ -81,6 +81,8 @@ class Asking(Machine):
         self._said = np.full((len(self.symbols), WANTS), np.nan)
         self._told = 0
         self._shape: Any = None
+        self._records = len(self.decisions) > 1
+        self._because: list[tuple[int, str]] = []
         self._parts: dict[int, int] = {}
         for i in range(len(self.symbols)):
             self.wants[i]["address"][ENTRY_PRICE] = self._said[i : i + 1, ENTRY_PRICE].ctypes.data
@@ -210,8 +212,20 @@ class Asking(Machine):
         tag = 0
         if signal.tag:
             tag = self.tags.setdefault(said_in_words(signal.tag), len(self.tags))
+        if self._records:
+            self._because.append((int(self.account[0]["decisions"]), self._words()))
         if steps.act(self._world, i, float(signal.target or 0.0), tag) != layout.DONE:
             raise NotCovered("a signal that cannot be")
+
+    def _words(self) -> str:
+        """The reason, asked now: a later moment may find another state."""
+        return said_in_words(self.strategy.because(Now(int(self.account[0]["clock_row"]), self)))
+
+    def _reasons(self) -> tuple[str, ...]:
+        words = [""] * int(self.account[0]["records"])
+        for number, text in self._because:
+            words[number] = text
+        return tuple(words)
 
     def _set_shape(self, i: int, signal: Signal) -> None:
         """How it wants to get in and out."""

@@ -3,60 +3,49 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import time
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from engine import catalogue, series_content
-from engine.actions import Booked
-from engine.backtest import bars_policy, provenance
+from engine.backtest import bars_policy, provenance, storing
 from engine.backtest.metrics import Curve, Metric, as_json, measure
-from engine.backtest.replay import Record
 from engine.backtest.report import report_parts
-from engine.backtest.results import LEGS, NEVER, REASONS, Counts, Fills, Trades
+from engine.backtest.results import Simulated, Trades
 from engine.backtest.run import Specification, quote_asset
-from engine.backtest.run import run as run_specification
+from engine.backtest.simulation import simulate
 from engine.backtest.trades import round_trips
 from engine.bar_hash import used_hash
-from engine.bars import BadInterval, Bars, instant, nanoseconds
+from engine.bars import BadInterval, Bars, nanoseconds
 from engine.books import as_instrument
 from engine.costs import Costs
 from engine.history import NoSuchSeries, series_bars
-from engine.journal import bar_json, plain
+from engine.journal import plain
 from engine.lookahead.gate import budget, examine
 from engine.margin import Margin
 from engine.matching import Intrabar, Matching
 from engine.risk.rules import policy_from
 from engine.sizing import Sizing
 from engine.strategies.base import BadParameter
-from engine.strategies.evaluation import BadSignal, BoundInput
+from engine.strategies.evaluation import BadSignal, BoundInput, traded_inputs
 from engine.strategies.registry import NoSuchStrategy
 from engine.work import JobRefused, Work
 from shared.db.backtests import (
-    RunDecisionRow,
-    RunFillRow,
     RunRow,
-    RunSeriesRow,
-    RunTradeRow,
 )
 from shared.db.market import InstrumentRow, SeriesRow
-from shared.domain.decisions import Decision, Outcome
 from shared.domain.instruments import Instrument
 from shared.domain.market import interval_text
-from shared.domain.orders import Leg, Side
 from shared.jobs import BacktestRequest
-
-ROWS_AT_ONCE = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +58,6 @@ class Asked:
     simulated: bool
     data: dict[str, Any]
     """What is wrong with the bars, as `engine.backtest.bars_policy.looked_over` tells it."""
-
-
-@dataclass(frozen=True, slots=True)
-class LegFill:
-    """A fill and the part it played, for trades and rows."""
-
-    instrument_id: int
-    side: Side
-    quantity: float
-    price: float
-    fee: float
-    at: datetime
-    leg: str
-    tag: str
-    raw: float = math.nan
-    """The price before slippage; NaN if it is not known."""
 
 
 def run(request: BacktestRequest, work: Work) -> dict[str, Any]:
@@ -102,22 +75,21 @@ def run(request: BacktestRequest, work: Work) -> dict[str, Any]:
 
     provenance.start_chance(request.seed)
     try:
-        outcome = run_specification(asked.specification, progress)
+        simulated = simulate(asked.specification, progress=progress)
     except BadSignal as error:
         raise JobRefused(f"{request.strategy_type}: {error}") from error
-    result = conclude(asked.specification, outcome.record)
+    result = conclude(asked.specification, simulated)
     elapsed = time.monotonic() - started
-    gate = _examined(request, asked, outcome.record, result, elapsed, work)
+    gate = _examined(request, asked, simulated, elapsed, work)
     work.progress(0.95, "storing")
     with work.sessions() as session:
         work.hold(session)
-        row = _run_row(request, asked, result, bars, elapsed, work)
-        row.options["ambiguous_bars"] = outcome.ambiguous
+        row = _run_row(request, asked, simulated, result, bars, elapsed, work)
         row.gate = gate
         origin.record(session, row, request)
         session.add(row)
         session.flush()
-        _store(session, row.id, asked, outcome.record, result)
+        _store(session, row.id, asked, simulated, result)
         answer = {"run_id": row.id, "link": f"/research/runs/{row.id}", "text": _summary(result)}
         work.finish(session, answer)
         session.commit()
@@ -125,20 +97,21 @@ def run(request: BacktestRequest, work: Work) -> dict[str, Any]:
 
 
 def _examined(
-    request: BacktestRequest,
-    asked: Asked,
-    record: Record,
-    result: Result,
-    elapsed: float,
-    work: Work,
+    request: BacktestRequest, asked: Asked, simulated: Simulated, elapsed: float, work: Work
 ) -> dict[str, Any] | None:
     """What the look-ahead gate finds; None if it was not to look."""
     if not request.gate:
         return None
     work.progress(0.92, "looking whether it looks ahead")
-    decided_at = np.array([nanoseconds(d.decided_at) for d in record.decisions], dtype=np.int64)
-    verdict = examine(asked.specification, decided_at, budget(elapsed), in_columns(result.fills))
+    verdict = examine(asked.specification, decided_at(simulated), budget(elapsed), simulated.fills)
     return verdict.as_json()
+
+
+def decided_at(simulated: Simulated) -> npt.NDArray[np.int64]:
+    """When each decision was made, in nanoseconds."""
+    if simulated.told:
+        return np.array([nanoseconds(d.decided_at) for d in simulated.told], dtype=np.int64)
+    return np.ascontiguousarray(simulated.decisions["at"])
 
 
 # Looking up ------------------------------------------------------------------------------------
@@ -347,7 +320,6 @@ def _capital(text: str) -> float:
 class Result:
     """A run's numbers: what its page shows."""
 
-    fills: list[LegFill]
     trades: Trades
     metrics: tuple[Metric, ...]
     digest: str
@@ -357,19 +329,17 @@ class Result:
     """The bars of what was traded, as far as the run goes."""
 
 
-def conclude(specification: Specification, record: Record) -> Result:
-    """Trades, metrics and their digest from a record."""
-    fills = leg_fills(record.fills, record.decisions)
+def conclude(specification: Specification, simulated: Simulated) -> Result:
+    """Trades, metrics and their digest."""
     traded = [bound for bound in specification.inputs if bound.trades]
     bars = {bound.instrument_id: specification.bars[bound.key] for bound in reversed(traded)}
-    columns = in_columns(fills)
-    trades = round_trips(columns, bars)
+    trades = round_trips(simulated.fills, bars)
     curve = Curve(
         started_at=_began(specification, bars[traded[0].instrument_id]),
         capital=specification.capital,
-        times=np.array(record.times, dtype=np.int64),
-        equity=np.array(record.equity),
-        exposure=np.array(record.exposure),
+        times=simulated.times,
+        equity=simulated.equity,
+        exposure=simulated.exposure,
     )
     held = [
         b if specification.starts_at is None else b.between(specification.starts_at, None)
@@ -379,70 +349,19 @@ def conclude(specification: Specification, record: Record) -> Result:
     metrics = measure(
         curve,
         trades,
-        fills=columns,
-        counts=_counts(record.decisions),
+        fills=simulated.fills,
+        paid=simulated.paid,
+        counts=simulated.counts,
         calendar=calendar,
         hold=held,
     )
-    return Result(fills, trades, metrics, _digest(trades, metrics), curve, calendar, held)
+    return Result(trades, metrics, _digest(trades, metrics), curve, calendar, held)
 
 
 def _began(specification: Specification, bars: Bars) -> int:
     if specification.starts_at is not None:
         return int(specification.starts_at.timestamp()) * 1_000_000_000
     return int(bars.opened_at[0])
-
-
-def leg_fills(booked: Iterable[Booked], decisions: Iterable[Decision]) -> list[LegFill]:
-    """Fills with the part they played; an exit by time says so."""
-    timed = {
-        request.client_order_id
-        for decision in decisions
-        if decision.kind == "time_exit"
-        for request in decision.requests
-        if request.leg is Leg.EXIT
-    }
-    return [
-        LegFill(
-            b.fill.instrument_id,
-            b.fill.side,
-            float(b.fill.quantity),
-            float(b.fill.price),
-            float(b.fill.fee),
-            b.fill.at,
-            "time_exit" if b.fill.client_order_id in timed else b.leg.value,
-            b.tag,
-            math.nan if b.fill.raw is None else float(b.fill.raw),
-        )
-        for b in booked
-    ]
-
-
-def in_columns(fills: Sequence[LegFill]) -> Fills:
-    """The fills as columns; a raw price that is not known is the price."""
-    tags = {tag: code for code, tag in enumerate(dict.fromkeys(fill.tag for fill in fills))}
-    price = np.array([fill.price for fill in fills], dtype=np.float64)
-    raw = np.array([fill.raw for fill in fills], dtype=np.float64)
-    return Fills(
-        instrument=np.array([fill.instrument_id for fill in fills], dtype=np.int64),
-        at=np.array([nanoseconds(fill.at) for fill in fills], dtype=np.int64),
-        side=np.array([fill.side.sign for fill in fills], dtype=np.int8),
-        quantity=np.array([fill.quantity for fill in fills], dtype=np.float64),
-        price=price,
-        raw=np.where(np.isnan(raw), price, raw),
-        fee=np.array([fill.fee for fill in fills], dtype=np.float64),
-        leg=np.array([LEGS.index(fill.leg) for fill in fills], dtype=np.int8),
-        tag=np.array([tags[fill.tag] for fill in fills], dtype=np.int32),
-        tags=tuple(tags) or ("",),
-    )
-
-
-def _counts(decisions: Iterable[Decision]) -> Counts:
-    made = list(decisions)
-    return Counts(
-        orders=sum(len(d.requests) for d in made if d.outcome is Outcome.ORDERED),
-        denied=sum(d.outcome is Outcome.DENIED for d in made),
-    )
 
 
 def _digest(trades: Trades, metrics: Sequence[Metric]) -> str:
@@ -462,7 +381,13 @@ def _summary(result: Result) -> str:
 
 
 def _run_row(
-    request: BacktestRequest, asked: Asked, result: Result, bars: int, elapsed: float, work: Work
+    request: BacktestRequest,
+    asked: Asked,
+    simulated: Simulated,
+    result: Result,
+    bars: int,
+    elapsed: float,
+    work: Work,
 ) -> RunRow:
     specification = asked.specification
     clock = next(bound.key for bound in specification.inputs if bound.trades)
@@ -486,11 +411,13 @@ def _run_row(
             "ends_at": request.ends_at,
             "data": asked.data,
             "universe_id": request.universe_id,
+            "ambiguous_bars": simulated.counts.ambiguous_bars,
+            "why_core": simulated.why,
         },
         starts_at=first,
         ends_at=closing.bar(len(closing) - 1).closed_at,
         bars=bars,
-        engine="core",
+        engine=simulated.engine,
         elapsed_seconds=elapsed,
         metrics=plain(as_json(result.metrics)),
         digest=result.digest,
@@ -499,35 +426,31 @@ def _run_row(
     )
 
 
-def _store(session: Session, run_id: int, asked: Asked, record: Record, result: Result) -> None:
-    for table, rows in (
-        (RunTradeRow, list(_trade_rows(run_id, result.trades))),
-        (RunFillRow, [_fill_row(run_id, n, f) for n, f in enumerate(result.fills, 1)]),
-        (RunDecisionRow, [_decision_row(run_id, n, d) for n, d in enumerate(record.decisions, 1)]),
-    ):
-        for first in range(0, len(rows), ROWS_AT_ONCE):
-            session.execute(sa.insert(table), rows[first : first + ROWS_AT_ONCE])
-    times = np.array(record.times, dtype="<i8")
+def _store(
+    session: Session, run_id: int, asked: Asked, simulated: Simulated, result: Result
+) -> None:
+    specification = asked.specification
+    storing.store_trades(session, run_id, result.trades)
+    storing.store_fills(session, run_id, simulated.fills)
+    traded = [bound.instrument_id for bound in traded_inputs(specification.inputs)]
+    storing.store_decisions(session, run_id, simulated, traded)
+    storing.store_ledger(session, run_id, simulated)
     columns = {
-        "times": times,
-        "equity": np.array(record.equity, dtype="<f8"),
-        "exposure": np.array(record.exposure, dtype="<f8"),
-        "close": _closes(asked.specification, times),
+        "times": simulated.times.astype("<i8"),
+        "equity": simulated.equity.astype("<f8"),
+        "exposure": simulated.exposure.astype("<f8"),
+        "close": _closes(specification, simulated.times),
     }
-    for name, column in columns.items():
-        session.add(RunSeriesRow(run_id=run_id, name=name, data=zlib.compress(column.tobytes(), 1)))
-    instruments = asked.specification.instruments
+    storing.store_columns(session, run_id, columns)
     parts = report_parts(
         result.curve,
         result.trades,
         calendar=result.calendar,
         hold=result.held,
-        symbols={number: instrument.symbol for number, instrument in instruments.items()},
+        symbols={number: one.symbol for number, one in specification.instruments.items()},
     )
     for name, data in parts.items():
-        session.add(RunSeriesRow(run_id=run_id, name=name, data=data))
-    lines = b"\n".join(orjson.dumps(asdict(entry), default=str) for entry in record.ledger)
-    session.add(RunSeriesRow(run_id=run_id, name="ledger", data=zlib.compress(lines, 1)))
+        storing.keep(session, run_id, name, data)
 
 
 def _closes(specification: Specification, times: Any) -> Any:
@@ -535,64 +458,3 @@ def _closes(specification: Specification, times: Any) -> Any:
     bars = specification.bars[next(b.key for b in specification.inputs if b.trades)]
     rows = np.searchsorted(bars.closed_at, times, side="right") - 1
     return np.where(rows >= 0, bars.close[np.maximum(rows, 0)], np.nan).astype("<f8")
-
-
-def _trade_rows(run_id: int, trades: Trades) -> Iterator[dict[str, Any]]:
-    for number, row in enumerate(trades.rows(), 1):
-        trade = dict(zip(_TRADE_FIELDS, row, strict=True))
-        is_open = trade["exit_at"] == NEVER
-        yield {
-            "run_id": run_id,
-            "number": number,
-            "instrument_id": trade["instrument"],
-            "side": "long" if trade["side"] > 0 else "short",
-            "quantity": _decimal(trade["quantity"]),
-            "entry_at": instant(trade["entry_at"]),
-            "entry_price": _decimal(trade["entry_price"]),
-            "exit_at": None if is_open else instant(trade["exit_at"]),
-            "exit_price": None if is_open else _decimal(trade["exit_price"]),
-            "fees": _decimal(trade["fees"]),
-            "pnl": _decimal(trade["pnl"]),
-            "return_fraction": trade["return_fraction"],
-            "bars_held": trade["bars_held"],
-            "exit_reason": REASONS[trade["exit_reason"]],
-            "tag": trades.tags[trade["tag"]],
-        }
-
-
-_TRADE_FIELDS: Final = tuple(field.name for field in fields(Trades) if field.name != "tags")
-
-
-def _fill_row(run_id: int, number: int, fill: LegFill) -> dict[str, Any]:
-    return {
-        "run_id": run_id,
-        "number": number,
-        "instrument_id": fill.instrument_id,
-        "side": fill.side.value,
-        "leg": fill.leg,
-        "quantity": _decimal(fill.quantity),
-        "price": _decimal(fill.price),
-        "fee": _decimal(fill.fee),
-        "filled_at": fill.at,
-    }
-
-
-def _decision_row(run_id: int, number: int, decision: Decision) -> dict[str, Any]:
-    return {
-        "run_id": run_id,
-        "number": number,
-        "instrument_id": decision.instrument_id,
-        "decided_at": decision.decided_at,
-        "kind": decision.kind,
-        "target": decision.target,
-        "because": decision.because,
-        "bar": bar_json(decision.bar),
-        "checks": plain([asdict(check) for check in decision.checks]),
-        "steps": plain([asdict(step) for step in decision.steps]),
-        "outcome": decision.outcome.value,
-        "reason": decision.reason,
-    }
-
-
-def _decimal(value: Any) -> Decimal:
-    return Decimal(repr(float(value)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -43,6 +44,7 @@ _LEGS: Final = {
 }
 
 Progress = Callable[[float], None]
+Holdings = tuple[dict[str, float], dict[str, float]]
 
 
 class NotCovered(Exception):
@@ -392,6 +394,7 @@ class Machine:
                 tags=tuple(self.tags),
             ),
             decisions=self.decisions[: account["records"]],
+            because=self._reasons(),
             paid=Paid(
                 float(account["slippage"]), float(account["spread"]), float(account["borrowing"])
             ),
@@ -403,6 +406,26 @@ class Machine:
                 ambiguous_bars=int(account["ambiguous"]),
             ),
         )
+
+    def _reasons(self) -> tuple[str, ...]:
+        """The strategy's own words for each decision on record."""
+        records = self.decisions[: self.account[0]["records"]]
+        because, moment_at = self.evaluation.strategy.because, self.evaluation.moment
+        symbols = [bound.symbol for bound in self.evaluation.traded]
+        words = []
+        for kind, row, book, held in zip(
+            *(records[name].tolist() for name in ("kind", "row", "book", "held")), strict=True
+        ):
+            if kind != layout.SIGNAL:
+                words.append("")
+                continue
+            moment = moment_at(row, partial(_holding, symbols[book], held))
+            words.append(said_in_words(because(moment)))
+        return tuple(words)
+
+
+def _holding(symbol: str, held: float) -> Holdings:
+    return {symbol: held}, {}
 
 
 def _or_nan(value: float | None) -> float:

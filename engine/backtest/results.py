@@ -190,6 +190,7 @@ class Simulated:
     equity     float64[moments]  marked, after the moment's fills
     exposure   float64[moments]  value held as a fraction of equity
     decisions  records of `engine.backtest.kernels.layout.DECISION`; none where they were not asked for
+    because    the words of each of those decisions
     told       the core's decisions, in full
     ledger     the core's entries
     """
@@ -203,5 +204,6 @@ class Simulated:
     paid: Paid
     counts: Counts
     why: str = ""
+    because: tuple[str, ...] = ()
     told: tuple[Decision, ...] = ()
     ledger: tuple[LedgerEntry, ...] = ()

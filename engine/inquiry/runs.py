@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from engine.bars import instant, nanoseconds
 from engine.inquiry.again import Seen
 from engine.inquiry.records import StrategyRecords, standing_of
 from engine.why_facts import (
@@ -17,8 +19,9 @@ from engine.why_facts import (
     FillFacts,
     OrderFacts,
 )
-from shared.db.backtests import RunDecisionRow, RunFillRow
+from shared.db.backtests import RunDecisionRow, RunFillRow, RunRow, RunSeriesRow
 from shared.db.market import InstrumentRow
+from shared.domain.decided import Decided, DecidedRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +33,7 @@ class RunRecords:
     instrument: InstrumentRow
 
     def decision(self, seen: Seen) -> DecisionFacts | None:
-        query = self._decisions().where(RunDecisionRow.decided_at == seen.moment)
-        rows = list(self.session.scalars(query.order_by(RunDecisionRow.number)))
+        rows = self._decided_at(seen.moment)
         found = StrategyRecords.pick([self._facts(row, seen.interval) for row in rows])
         if found is None:
             return None
@@ -40,8 +42,7 @@ class RunRecords:
         return _previously(found, previous)
 
     def earlier(self, seen: Seen) -> DecisionFacts | None:
-        query = self._decisions().where(RunDecisionRow.decided_at < seen.moment)
-        row = self.session.scalars(query.order_by(RunDecisionRow.number.desc()).limit(1)).first()
+        row = self._decided_before(seen.moment)
         return None if row is None else self._facts(row, seen.interval)
 
     def held(self, moment: datetime) -> float:
@@ -75,13 +76,53 @@ class RunRecords:
             RunFillRow.instrument_id == self.instrument.id,
         )
 
+    def _kept(self) -> Decided | None:
+        """The decisions in columns, where a kernel made them."""
+        row = self.session.get(RunSeriesRow, (self.run_id, "decisions"))
+        return None if row is None else Decided(row.data, self._policy())
+
+    def _policy(self) -> dict[str, Any]:
+        return self.session.get_one(RunRow, self.run_id).options.get("risk_policy") or {}
+
+    def _decided_at(self, moment: datetime) -> list[RunDecisionRow | DecidedRow]:
+        if (kept := self._kept()) is not None:
+            rows = kept.rows_of(instrument_id=self.instrument.id)
+            at = kept.columns["at"][rows]
+            return [kept.row(int(row)) for row in rows[at == nanoseconds(moment)]]
+        query = self._decisions().where(RunDecisionRow.decided_at == moment)
+        return list(self.session.scalars(query.order_by(RunDecisionRow.number)))
+
+    def _decided_before(self, moment: datetime) -> RunDecisionRow | DecidedRow | None:
+        if (kept := self._kept()) is not None:
+            rows = kept.rows_of(instrument_id=self.instrument.id)
+            before = rows[kept.columns["at"][rows] < nanoseconds(moment)]
+            return kept.row(int(before[-1])) if len(before) else None
+        query = self._decisions().where(RunDecisionRow.decided_at < moment)
+        return self.session.scalars(query.order_by(RunDecisionRow.number.desc()).limit(1)).first()
+
+    def _ordered_after(self, moment: datetime) -> datetime | None:
+        """When the next decision that ordered something was made."""
+        if (kept := self._kept()) is not None:
+            rows = kept.rows_of(outcome="ordered", instrument_id=self.instrument.id)
+            at = kept.columns["at"][rows]
+            later = at[at > nanoseconds(moment)]
+            return instant(int(later[0])) if len(later) else None
+        return self.session.scalar(
+            sa.select(sa.func.min(RunDecisionRow.decided_at)).where(
+                RunDecisionRow.run_id == self.run_id,
+                RunDecisionRow.instrument_id == self.instrument.id,
+                RunDecisionRow.outcome == "ordered",
+                RunDecisionRow.decided_at > moment,
+            )
+        )
+
     def _decisions(self) -> sa.Select[RunDecisionRow]:
         return sa.select(RunDecisionRow).where(
             RunDecisionRow.run_id == self.run_id,
             RunDecisionRow.instrument_id == self.instrument.id,
         )
 
-    def _facts(self, row: RunDecisionRow, interval: int) -> DecisionFacts:
+    def _facts(self, row: RunDecisionRow | DecidedRow, interval: int) -> DecisionFacts:
         price = (row.bar or {}).get("close")
         return DecisionFacts(
             id=str(row.number),
@@ -98,16 +139,9 @@ class RunRecords:
             orders=tuple(self._orders(row, interval)) if row.outcome == "ordered" else (),
         )
 
-    def _orders(self, row: RunDecisionRow, interval: int) -> Iterable[OrderFacts]:
+    def _orders(self, row: RunDecisionRow | DecidedRow, interval: int) -> Iterable[OrderFacts]:
         """A run keeps fills and no orders: those between this decision and the next are its."""
-        following = self.session.scalar(
-            sa.select(sa.func.min(RunDecisionRow.decided_at)).where(
-                RunDecisionRow.run_id == self.run_id,
-                RunDecisionRow.instrument_id == self.instrument.id,
-                RunDecisionRow.outcome == "ordered",
-                RunDecisionRow.decided_at > row.decided_at,
-            )
-        )
+        following = self._ordered_after(row.decided_at)
         query = sa.select(RunFillRow).where(*self._fills_of, RunFillRow.filled_at >= row.decided_at)
         if following is not None:
             query = query.where(RunFillRow.filled_at < following)

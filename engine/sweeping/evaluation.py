@@ -9,7 +9,8 @@ from typing import Any, Final
 from rq.timeouts import JobTimeoutException
 
 from engine.backtest.job import conclude
-from engine.backtest.run import Specification, run
+from engine.backtest.run import Specification
+from engine.backtest.simulation import simulate
 from engine.work import AttemptSuperseded, JobCancelled
 
 Progress = Callable[[float], None]
@@ -60,7 +61,8 @@ def _evaluated(
 ) -> Evaluated:
     own = replace(specification, parameters=parameters)
     try:
-        values = {m.name: m.value for m in conclude(own, run(own, progress).record).metrics}
+        simulated = simulate(own, decisions=False, progress=progress)
+        values = {m.name: m.value for m in conclude(own, simulated).metrics}
     except _INTERRUPTIONS:
         raise
     except Exception as error:  # a strategy's own code may raise anything, for some parameters only

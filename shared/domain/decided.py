@@ -111,18 +111,23 @@ class Decided:
         told = {name: column[index].item() for name, column in self.columns.items()}
         kind = KINDS[told["kind"]]
         target = told["target"] if kind == "signal" else None
+        checks = _checks(told, self.policy)
+        reason = REASONS[told["reason"]]
+        if OUTCOMES[told["outcome"]] == "denied":
+            denied = [check for check in checks if not check["allowed"]]
+            reason = "; ".join(f"{check['rule']}: {check['text']}" for check in denied)
         return DecidedRow(
             number=index + 1,
             instrument_id=told["instrument"],
             decided_at=_EPOCH + timedelta(microseconds=told["at"] // 1000),
             kind=kind,
             target=target,
-            because=self.because[index] if self.because else _because(kind),
+            because=(self.because[index] if self.because else "") or _because(kind),
             bar={"close": told["price"]} if told["price"] else None,
-            checks=_checks(told, self.policy),
+            checks=checks,
             steps=_steps(told),
             outcome=OUTCOMES[told["outcome"]],
-            reason=REASONS[told["reason"]],
+            reason=reason,
         )
 
 

@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from engine.backtest.job import leg_fills
 from engine.backtest.replay import Record, _begin, _finest, _moment
+from engine.backtest.results import LEGS
 from engine.backtest.run import Specification, assemble, run
+from engine.backtest.simulation import fills_of
+from engine.bars import instant
 from engine.costs import Costs
 from engine.risk.rules import OFF
 from engine.sizing import Sizing
@@ -67,8 +69,18 @@ def a_run(strategy, bars, **changed):
 
 def fills(outcome):
     """(side, quantity, price, minute, leg) of each."""
-    found = leg_fills(outcome.record.fills, outcome.record.decisions)
-    return [(f.side.value, f.quantity, f.price, (f.at - START) // MINUTE, f.leg) for f in found]
+    found = fills_of(outcome.record)
+    return [
+        ("buy" if side > 0 else "sell", quantity, price, (instant(at) - START) // MINUTE, LEGS[leg])
+        for side, quantity, price, at, leg in zip(
+            found.side,
+            found.quantity.tolist(),
+            found.price.tolist(),
+            found.at,
+            found.leg,
+            strict=True,
+        )
+    ]
 
 
 def held(outcome, instrument_id=1):

@@ -12,8 +12,11 @@ import pytest
 import sqlalchemy as sa
 
 from engine import catalogue
+from engine.backtest.run import Specification
+from engine.backtest.simulation import through_core
 from engine.history import store_live_bars
 from engine.jobs import body, perform
+from engine.risk.rules import OFF as NO_RULES
 from engine.work import JobRefused
 from shared.db.backtests import (
     JobRow,
@@ -25,8 +28,9 @@ from shared.db.backtests import (
 )
 from shared.db.market import InstrumentRow
 from shared.db.sessions import make_sessions
+from shared.domain.decided import Decided
 from shared.jobs import BacktestRequest
-from tests.builders import a_market
+from tests.builders import a_bound_input, a_market, an_instrument, strategy_type
 
 OFF = {
     rule: {"enabled": False}
@@ -127,10 +131,7 @@ def test_each_rule_denies_in_a_backtest_with_its_value_and_limit(sessions, setti
     series_id = a_series(sessions, a_market(400, 3, volume=1e6))
     job = do(sessions, settings, a_request(series_id, risk_policy=policy))
     assert job.state == "done", job.error
-    with sessions() as session:
-        denied = list(
-            session.scalars(sa.select(RunDecisionRow).where(RunDecisionRow.outcome == "denied"))
-        )
+    denied = [d for d in decisions_of(sessions, job) if d.outcome == "denied"]
     assert denied
     [check] = denied[-1].checks
     assert check["rule"] == rule
@@ -138,6 +139,32 @@ def test_each_rule_denies_in_a_backtest_with_its_value_and_limit(sessions, setti
     assert check["limit"] == next(iter(setting.values()))
     assert check["value"] >= check["limit"]
     assert f"{rule}: " in denied[-1].reason
+
+
+def decisions_of(sessions, job):
+    """The decisions of a job's run, in words."""
+    with sessions() as session:
+        run = session.get_one(RunRow, job.result["run_id"])
+        assert run.engine == "kernel"
+        kept = session.get_one(RunSeriesRow, (run.id, "decisions"))
+        decided = Decided(kept.data, run.options["risk_policy"])
+        return [decided.row(i) for i in range(len(decided))]
+
+
+def test_a_run_says_why_no_kernel_did_it(sessions, settings):
+    series_id = a_series(sessions, a_market(200, 3))
+    with sessions() as session:
+        instrument = session.scalars(sa.select(InstrumentRow)).one()
+        instrument.tick_size = Decimal("1e-20")
+        session.commit()
+    job = do(sessions, settings, a_request(series_id))
+    with sessions() as session:
+        run = session.get_one(RunRow, job.result["run_id"])
+        assert run.engine == "core"
+        assert run.options["why_core"] == "a tick size of 1E-20"
+        rows = session.scalars(sa.select(RunDecisionRow)).all()
+        assert rows
+        assert rows[0].because.startswith("short average")
 
 
 def test_the_same_request_gives_the_same_digest(sessions, settings):
@@ -185,34 +212,26 @@ def test_the_range_starts_with_history_before_it(sessions, settings):
     start = bars.bar(200).opened_at
     job = do(sessions, settings, a_request(series_id, starts_at=start.isoformat()))
     with sessions() as session:
-        first = session.scalar(sa.select(sa.func.min(RunDecisionRow.decided_at)))
+        first = min(d.decided_at for d in decisions_of(sessions, job))
         assert start < first <= bars.bar(201).closed_at
         run = session.get_one(RunRow, job.result["run_id"])
         assert run.starts_at == start
 
 
-def test_the_ledger_of_a_run_sums_to_what_it_ended_with(sessions, settings):
-    import orjson
-
-    series_id = a_series(sessions, a_market(300, 3))
-    job = do(sessions, settings, a_request(series_id))
-    with sessions() as session:
-        lines = zlib.decompress(
-            session.get_one(RunSeriesRow, (job.result["run_id"], "ledger")).data
-        )
-        metrics = session.get_one(RunRow, job.result["run_id"]).metrics
-        open_trades = [t for t in session.scalars(sa.select(RunTradeRow)) if t.exit_at is None]
-    cash = Decimal(100_000)
-    held = Decimal(0)
-    for entry in map(orjson.loads, lines.splitlines()):
-        sign = (entry["debit"] == "holding") - (entry["credit"] == "holding")
-        amount = sign * Decimal(repr(entry["amount"]))
-        cash, held = (cash + amount, held) if entry["asset"] == "USD" else (cash, held + amount)
-    last = float(a_market(300, 3).close[-1])
-    assert float(cash) + float(held) * last == pytest.approx(
-        metrics["final_equity"]["value"], rel=1e-9
+def test_the_ledger_of_a_run_sums_to_what_it_ended_with():
+    bars = a_market(300, 3)
+    strategy = strategy_type("moving_average_cross")
+    given = Specification(
+        strategy, (a_bound_input(),), {"main": bars}, {1: an_instrument(1)}, policy=NO_RULES
     )
-    assert bool(open_trades) == (float(held) > 1e-9)
+    simulated = through_core(given)
+    cash, held = 100_000.0, 0.0
+    for entry in simulated.ledger:
+        sign = (entry.debit == "holding") - (entry.credit == "holding")
+        amount = sign * float(entry.amount)
+        cash, held = (cash + amount, held) if entry.asset == "USD" else (cash, held + amount)
+    assert simulated.ledger
+    assert cash + held * bars.close[-1] == pytest.approx(simulated.equity[-1], rel=1e-9)
 
 
 def test_the_body_of_a_backtest_is_found_by_name():

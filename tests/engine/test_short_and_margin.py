@@ -8,8 +8,8 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from engine.backtest.job import in_columns, leg_fills
 from engine.backtest.run import run
+from engine.backtest.simulation import fills_of
 from engine.backtest.trades import round_trips
 from engine.costs import Costs
 from engine.margin import BadMargin, Margin
@@ -68,8 +68,7 @@ def test_on_the_way_to_the_other_side_one_order_closes_and_one_opens():
         ("buy", 1.0, 110.0, 3, "entry"),
     ]
     assert held(outcome) == 1.0
-    made = leg_fills(outcome.record.fills, outcome.record.decisions)
-    trips = round_trips(in_columns(made), {1: bars})
+    trips = round_trips(fills_of(outcome.record), {1: bars})
     assert [trips.side[:2].tolist(), trips.pnl[:2].tolist()] == [[1, -1], [0.0, -10.0]]
 
 

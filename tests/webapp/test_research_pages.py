@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from shared.db.backtests import JobRow, RunDecisionRow, RunFillRow, RunRow, RunTradeRow
+from shared.db.backtests import JobRow, RunFillRow, RunRow, RunSeriesRow, RunTradeRow
 from shared.db.trading import StrategyTypeRow
+from shared.domain.decided import Decided
 from shared.jobs import BacktestRequest
 from shared.report import curves
 from tests.webapp.forms import confirmed
@@ -323,18 +324,19 @@ def test_denied_decisions_are_found_with_value_and_limit(trader, rows, settings,
     denied = words(trader.get(f"/research/runs/{run.id}?tab=decisions&outcome=denied").text)
     assert "over the limit 5.00%" in denied
     assert "100.00 % of 5.00 %" in denied
-    kinds = set(
-        rows.scalars(sa.select(RunDecisionRow.outcome).where(RunDecisionRow.run_id == run.id))
-    )
-    assert "denied" in kinds
+    assert "denied" in decided(rows, run).outcomes()
     assert "Nothing here" in trader.get(f"/research/runs/{run.id}?tab=fills").text
+
+
+def decided(rows, run):
+    """The decisions of a run that a kernel did."""
+    return Decided(rows.get_one(RunSeriesRow, (run.id, "decisions")).data, run.options["risk_policy"])
 
 
 def test_everything_can_be_taken_away_as_csv(viewer, rows, run):
     for name, model in (
         ("trades", RunTradeRow),
         ("fills", RunFillRow),
-        ("decisions", RunDecisionRow),
     ):
         answer = viewer.get(f"/research/runs/{run.id}/{name}.csv")
         lines = list(csv.DictReader(io.StringIO(answer.text)))
@@ -343,6 +345,10 @@ def test_everything_can_be_taken_away_as_csv(viewer, rows, run):
         ).all()
         assert [int(line["number"]) for line in lines] == [row.number for row in stored]
         assert {line["symbol"] for line in lines} == {"ACME"}
+    lines = list(csv.DictReader(io.StringIO(viewer.get(f"/research/runs/{run.id}/decisions.csv").text)))
+    kept = decided(rows, run)
+    assert [int(line["number"]) for line in lines] == list(range(1, len(kept) + 1))
+    assert [line["outcome"] for line in lines] == [kept.row(i).outcome for i in range(len(kept))]
     equity = list(
         csv.DictReader(io.StringIO(viewer.get(f"/research/runs/{run.id}/equity.csv").text))
     )

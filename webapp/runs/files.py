@@ -15,7 +15,7 @@ from shared.db.trading import StrategyTypeRow
 from shared.report.files import Table, csv_pieces, parquet
 from shared.report.page import TRADES as TRADES_LISTED
 from shared.report.page import Report, TradeLine, html
-from webapp import auth, run_columns
+from webapp import auth, run_columns, run_decisions
 from webapp.db import db
 from webapp.runs import reporting, words
 from webapp.runs.blueprint import a_run, bp, capital, quote_asset, symbols
@@ -115,9 +115,13 @@ def _tables(run: RunRow, name: str) -> Iterator[Table]:
     query = sa.select(model).where(model.run_id == run.id).order_by(model.number)
     kept = run_columns.columns(run.id, "trade.mae", "trade.mfe") if name == "trades" else {}
     known = symbols(run)
-    rows = db.session.scalars(query.execution_options(yield_per=ROWS_AT_ONCE))
+    parts: Iterator[Any]
+    if name == "decisions":
+        parts = run_decisions.all_of(run, ROWS_AT_ONCE)
+    else:
+        parts = db.session.scalars(query.execution_options(yield_per=ROWS_AT_ONCE)).partitions()
     is_empty = True
-    for part in rows.partitions():
+    for part in parts:
         is_empty = False
         yield {field: _column(part, field, known, kept) for field in names}
     if is_empty:

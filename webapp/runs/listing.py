@@ -8,9 +8,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 from flask import Response, render_template, request, url_for
 
-from shared.db.backtests import RunDecisionRow, RunFillRow, RunRow, RunTradeRow
+from shared.db.backtests import RunFillRow, RunRow, RunTradeRow
 from shared.db.market import InstrumentRow
-from webapp import accounts, auth, run_columns
+from webapp import accounts, auth, run_columns, run_decisions
 from webapp.db import db
 from webapp.paging import Slice, sliced
 from webapp.partials import partial
@@ -55,7 +55,8 @@ def table(run: RunRow) -> dict[str, Any]:
     if tab == "trades":
         found = trades(run, order)
     else:
-        found = decisions(run, outcome) if tab == "decisions" else fills(run)
+        wanted = outcome if outcome in OUTCOMES else ""
+        found = run_decisions.page(run, wanted) if tab == "decisions" else fills(run)
     return {
         "tab": tab,
         "page": found,
@@ -98,13 +99,6 @@ def trades(run: RunRow, order: str) -> Slice[RunTradeRow]:
     return _rows(query, (RunTradeRow.number,), lambda t: (t.number,))
 
 
-def decisions(run: RunRow, outcome: str) -> Slice[RunDecisionRow]:
-    query = sa.select(RunDecisionRow).where(RunDecisionRow.run_id == run.id)
-    if outcome in OUTCOMES:
-        query = query.where(RunDecisionRow.outcome == outcome)
-    return _rows(query, (RunDecisionRow.number,), lambda d: (d.number,))
-
-
 def fills(run: RunRow) -> Slice[RunFillRow]:
     query = sa.select(RunFillRow).where(RunFillRow.run_id == run.id)
     return _rows(query, (RunFillRow.number,), lambda f: (f.number,))
@@ -119,12 +113,7 @@ def _rows(
 
 
 def _outcome_counts(run: RunRow) -> dict[str, int]:
-    query = (
-        sa.select(RunDecisionRow.outcome, sa.func.count())
-        .where(RunDecisionRow.run_id == run.id)
-        .group_by(RunDecisionRow.outcome)
-    )
-    found = dict(db.session.execute(query).all())
+    found = run_decisions.outcomes(run)
     return {name: found[name] for name in OUTCOMES if name in found}
 
 
