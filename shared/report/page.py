@@ -387,7 +387,7 @@ summary::-webkit-details-marker { display: none; }
 .how { font-size: 12px; padding: 6px 0; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 2px 14px; font-size: 12px; }
 dt { color: var(--muted); } dd { overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; }
+.scroll { overflow: auto; max-height: 660px; }
 table { width: 100%; border-collapse: collapse; font-size: 13px; }
 th { font-weight: 400; color: var(--muted); font-size: 12px; text-align: left; padding: 2px 8px 6px 0; white-space: nowrap; }
 td:first-child { white-space: nowrap; }
@@ -400,7 +400,7 @@ td { border-top: 1px solid var(--line); padding: 5px 8px 5px 0; }
 .months td.plot + h2 { margin-top: 18px; }
 .num { text-align: right; }
 @media (max-width: 820px) { main { grid-template-columns: minmax(0, 1fr); padding: 16px 10px 32px; } .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); } .months { min-width: 520px; } section { overflow-x: auto; } }
-@media print { section { break-inside: avoid; } body { background: none; } }
+@media print { .scroll { max-height: none; } section { break-inside: avoid; } body { background: none; } }
 """
     + _HEAT
     + PLOT_STYLE

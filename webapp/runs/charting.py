@@ -10,11 +10,12 @@ import sqlalchemy as sa
 from flask import Response, abort, request
 from flask.typing import ResponseReturnValue
 
-from shared.db.backtests import RunFillRow, RunRow
+from shared.db.backtests import RunRow
 from shared.db.market import BarRow
 from webapp import auth, charts, run_columns, series
 from webapp.db import db
 from webapp.formats import seconds
+from webapp.runs import reading
 from webapp.runs.blueprint import a_run, bp
 from webapp.runs.words import significant
 
@@ -123,11 +124,12 @@ def _markers(run: RunRow, picture: Charted, shown: list[charts.Candle]) -> list[
     """The run's fills inside the candles shown."""
     if not shown:
         return []
-    query = sa.select(RunFillRow).where(
-        RunFillRow.run_id == run.id,
-        RunFillRow.instrument_id == picture.stored.instrument.id,
-        RunFillRow.filled_at >= shown[0].opened_at,
-        RunFillRow.filled_at < shown[-1].opened_at + timedelta(seconds=picture.interval),
+    found = reading.fills_between(
+        run,
+        picture.stored.instrument.id,
+        shown[0].opened_at,
+        shown[-1].opened_at + timedelta(seconds=picture.interval),
+        MOST_MARKERS,
     )
     return [
         {
@@ -137,5 +139,5 @@ def _markers(run: RunRow, picture: Charted, shown: list[charts.Candle]) -> list[
             "quantity": significant(fill.quantity),
             "price": float(fill.price),
         }
-        for fill in db.session.scalars(query.order_by(RunFillRow.number).limit(MOST_MARKERS))
+        for fill in found
     ]

@@ -7,37 +7,27 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
-import sqlalchemy as sa
 from flask import Response, stream_with_context
 
-from shared.db.backtests import RunDecisionRow, RunFillRow, RunRow, RunTradeRow
+from shared.db.backtests import RunRow
 from shared.db.trading import StrategyTypeRow
 from shared.report.files import Table, csv_pieces, parquet
 from shared.report.page import TRADES as TRADES_LISTED
 from shared.report.page import Report, TradeLine, html
-from webapp import auth, run_columns, run_decisions
+from webapp import auth, run_columns
 from webapp.db import db
-from webapp.runs import reporting, words
+from webapp.runs import reading, reporting, words
 from webapp.runs.blueprint import a_run, bp, capital, quote_asset, symbols
 from webapp.runs.page import title_of
 
-ROWS_AT_ONCE: Final = 1_000
-
-TABLES: Final[dict[str, tuple[Any, tuple[str, ...]]]] = {
+TABLES: Final[dict[str, tuple[str, ...]]] = {
     "trades": (
-        RunTradeRow,
-        (
-            "number", "symbol", "side", "quantity", "entry_at", "entry_price", "exit_at", "exit_price",
-            "fees", "pnl", "return_fraction", "bars_held", "mae", "mfe", "exit_reason", "tag",
-        ),
+        "number", "symbol", "side", "quantity", "entry_at", "entry_price", "exit_at", "exit_price",
+        "fees", "pnl", "return_fraction", "bars_held", "mae", "mfe", "exit_reason", "tag",
     ),
-    "fills": (
-        RunFillRow,
-        ("number", "symbol", "side", "leg", "quantity", "price", "fee", "filled_at"),
-    ),
+    "fills": ("number", "symbol", "side", "leg", "quantity", "price", "fee", "filled_at"),
     "decisions": (
-        RunDecisionRow,
-        ("number", "symbol", "decided_at", "kind", "target", "because", "outcome", "reason", "denied_by"),
+        "number", "symbol", "decided_at", "kind", "target", "because", "outcome", "reason", "denied_by",
     ),
 }  # fmt: skip
 
@@ -111,17 +101,11 @@ def _equity(run: RunRow) -> Table:
 
 def _tables(run: RunRow, name: str) -> Iterator[Table]:
     """The table by the thousand rows; one without rows if there are none."""
-    model, names = TABLES[name]
-    query = sa.select(model).where(model.run_id == run.id).order_by(model.number)
+    names = TABLES[name]
     kept = run_columns.columns(run.id, "trade.mae", "trade.mfe") if name == "trades" else {}
     known = symbols(run)
-    parts: Iterator[Any]
-    if name == "decisions":
-        parts = run_decisions.all_of(run, ROWS_AT_ONCE)
-    else:
-        parts = db.session.scalars(query.execution_options(yield_per=ROWS_AT_ONCE)).partitions()
     is_empty = True
-    for part in parts:
+    for part in reading.by_thousand(run.id, name):
         is_empty = False
         yield {field: _column(part, field, known, kept) for field in names}
     if is_empty:
@@ -202,7 +186,6 @@ def _warnings(run: RunRow) -> list[str]:
 
 
 def _trade_lines(run: RunRow) -> list[TradeLine]:
-    query = sa.select(RunTradeRow).where(RunTradeRow.run_id == run.id).order_by(RunTradeRow.number)
     known = symbols(run)
     return [
         TradeLine(
@@ -218,5 +201,5 @@ def _trade_lines(run: RunRow) -> list[TradeLine]:
             return_fraction=row.return_fraction,
             reason=row.exit_reason,
         )
-        for row in db.session.scalars(query.limit(TRADES_LISTED))
+        for row in reading.first_trades(run, TRADES_LISTED)
     ]

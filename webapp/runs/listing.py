@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
-import sqlalchemy as sa
 from flask import Response, render_template, request, url_for
 
-from shared.db.backtests import RunFillRow, RunRow, RunTradeRow
+from shared.db.backtests import RunRow
 from shared.db.market import InstrumentRow
-from webapp import accounts, auth, run_columns, run_decisions
-from webapp.db import db
-from webapp.paging import Slice, sliced
+from webapp import accounts, auth, run_columns
+from webapp.paging import Slice
 from webapp.partials import partial
+from webapp.runs import reading
 from webapp.runs.blueprint import a_run, bp, moment_form, quote_asset
 from webapp.runs.charting import charted
 
-ROWS: Final = 25
-OUTCOMES: Final = {"ordered": "good", "denied": "warning", "refused": "bad", "nothing": ""}
 TABS: Final = ("trades", "decisions", "fills")
-ORDERS: Final = {
-    "": "Newest",
-    "best": "Best",
-    "worst": "Worst",
-}
 
 
 @bp.get("/<int:run_id>/rows")
@@ -49,27 +40,26 @@ def table(run: RunRow) -> dict[str, Any]:
     tab = tab if tab in TABS else "trades"
     outcome = request.args.get("outcome", "")
     order = request.args.get("order", "")
-    counts = _outcome_counts(run)
-    order = order if order in ORDERS else ""
+    counts = reading.outcome_counts(run)
+    order = order if order in reading.ORDERS else ""
     found: Slice[Any]
     if tab == "trades":
-        found = trades(run, order)
+        found = reading.trades(run, order)
     else:
-        wanted = outcome if outcome in OUTCOMES else ""
-        found = run_decisions.page(run, wanted) if tab == "decisions" else fills(run)
+        found = reading.decisions(run, outcome) if tab == "decisions" else reading.fills(run)
     return {
         "tab": tab,
         "page": found,
         "outcome": outcome,
         "outcomes": counts,
-        "outcome_tones": OUTCOMES,
+        "outcome_tones": reading.OUTCOMES,
         "order": order,
-        "orders": ORDERS,
+        "orders": reading.ORDERS,
         "moment_form": moment_form(run),
         "counts": {
             "trades": int((run.metrics.get("trades") or {}).get("value") or 0),
             "decisions": sum(counts.values()),
-            "fills": _count(RunFillRow, run.id),
+            "fills": reading.fill_count(run),
         },
         "instruments": accounts.names(
             InstrumentRow, {i["instrument_id"] for i in run.inputs.values()}
@@ -87,35 +77,3 @@ def fragment_url(page_url: str, run_id: int) -> str:
     rows_path = url_for("runs.rows", run_id=run_id)
     assert path == url_for("runs.page", run_id=run_id)
     return f"{rows_path}?{query}" if query else rows_path
-
-
-def trades(run: RunRow, order: str) -> Slice[RunTradeRow]:
-    query = sa.select(RunTradeRow).where(RunTradeRow.run_id == run.id)
-    pnl = sa.cast(RunTradeRow.pnl, sa.Double)
-    if order == "best":
-        return _rows(query, (pnl, RunTradeRow.number), lambda t: (float(t.pnl), t.number))
-    if order == "worst":
-        return _rows(query, (-pnl, RunTradeRow.number), lambda t: (-float(t.pnl), t.number))
-    return _rows(query, (RunTradeRow.number,), lambda t: (t.number,))
-
-
-def fills(run: RunRow) -> Slice[RunFillRow]:
-    query = sa.select(RunFillRow).where(RunFillRow.run_id == run.id)
-    return _rows(query, (RunFillRow.number,), lambda f: (f.number,))
-
-
-def _rows(
-    query: sa.Select[Any],
-    columns: tuple[Any, ...],
-    key: Callable[[Any], tuple[Any, ...]],
-) -> Slice[Any]:
-    return sliced(query, columns, key, size=ROWS, endpoint="runs.page")
-
-
-def _outcome_counts(run: RunRow) -> dict[str, int]:
-    found = run_decisions.outcomes(run)
-    return {name: found[name] for name in OUTCOMES if name in found}
-
-
-def _count(model: type[RunFillRow], run_id: int) -> int:
-    return db.session.scalar(sa.select(sa.func.count()).where(model.run_id == run_id)) or 0
