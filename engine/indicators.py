@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from engine import rolling
+
 Column = npt.NDArray[np.float64]
 
 RECURSIVE: Final = 40
@@ -69,23 +71,6 @@ def _combined(operation: Operation, left: Feature, right: Feature | float) -> Fe
     return Feature(values, max(left.memory, right.memory), left.input)
 
 
-def _window_sums(values: Column, window: int) -> Column:
-    """Sum of each `window` rows, added oldest first, so that a row's sum depends on its window alone.
-
-    pandas updates a running sum instead, whose rounding depends on where the series began; two
-    averages that tie exactly would then compare differently live and in a backtest.
-    """
-    sums = np.full(len(values), np.nan)
-    rows = len(values) - window + 1
-    if rows <= 0:
-        return sums
-    total = np.zeros(rows)
-    for offset in range(window):
-        total += values[offset : offset + rows]
-    sums[window - 1 :] = total
-    return sums
-
-
 def _check(window: int, at_least: int = 1) -> None:
     if window < at_least:
         raise ValueError(f"window {window}: give {at_least} or more bars")
@@ -94,35 +79,26 @@ def _check(window: int, at_least: int = 1) -> None:
 def sma(values: Column, window: int) -> Feature:
     """Simple moving average of the last `window` bars."""
     _check(window)
-    return Feature(_window_sums(values, window) / window, window)
+    return Feature(rolling.window_means(values, window), window)
 
 
 def ema(values: Column, window: int) -> Feature:
     """Exponential moving average, alpha = 2 / (window + 1), seeded with the first value, shown from bar `window` on."""
     _check(window)
-    mean = pd.Series(values).ewm(span=window, min_periods=window, adjust=False).mean()
-    return Feature(mean.to_numpy(np.float64), RECURSIVE * (window + 1) // 2)
+    mean = rolling.smoothed(values, 2 / (window + 1), window)
+    return Feature(mean, RECURSIVE * (window + 1) // 2)
 
 
 def wilder(values: Column, window: int) -> Feature:
     """Wilder's average: exponential with alpha = 1 / window, seeded with the first value."""
     _check(window)
-    mean = pd.Series(values).ewm(alpha=1 / window, min_periods=window, adjust=False).mean()
-    return Feature(mean.to_numpy(np.float64), RECURSIVE * window)
+    return Feature(rolling.smoothed(values, 1 / window, window), RECURSIVE * window)
 
 
 def deviation(values: Column, window: int) -> Feature:
     """Standard deviation of the last `window` bars, dividing by `window` (population), as Bollinger defines it."""
     _check(window)
-    out = np.full(len(values), np.nan)
-    rows = len(values) - window + 1
-    if rows > 0:
-        mean = _window_sums(values, window)[window - 1 :] / window
-        squares = np.zeros(rows)
-        for offset in range(window):
-            squares += (values[offset : offset + rows] - mean) ** 2
-        out[window - 1 :] = np.sqrt(squares / window)
-    return Feature(out, window)
+    return Feature(rolling.window_deviations(values, window), window)
 
 
 def bollinger(
@@ -136,20 +112,17 @@ def bollinger(
 def rsi(values: Column, window: int = 14, method: str = "wilder") -> Feature:
     """Relative strength index, 0 to 100.
 
-    `wilder` (from `ta`) averages gains and losses exponentially with alpha 1 / window; `cutler`
+    `wilder` averages gains and losses exponentially with alpha 1 / window; `cutler`
     takes simple averages of the last `window` changes. Undefined where nothing moved at all.
     """
     _check(window)
     if method == "wilder":
-        from ta.momentum import RSIIndicator
-
-        out = RSIIndicator(pd.Series(values), window=window).rsi().to_numpy(np.float64)
-        return Feature(_undefined_before(out, window), RECURSIVE * window)
+        return Feature(rolling.wilder_strength(values, window), RECURSIVE * window)
     if method != "cutler":
         raise ValueError(f"RSI method {method!r}: give 'wilder' or 'cutler'")
     change = np.diff(values, prepend=np.nan)
-    gains = _window_sums(np.where(change > 0, change, 0.0), window)
-    losses = _window_sums(np.where(change < 0, -change, 0.0), window)
+    gains = rolling.window_sums(np.where(change > 0, change, 0.0), window)
+    losses = rolling.window_sums(np.where(change < 0, -change, 0.0), window)
     with np.errstate(invalid="ignore", divide="ignore"):
         out = 100 * gains / (gains + losses)
     return Feature(_undefined_before(out, window), window + 1)
@@ -170,15 +143,9 @@ def true_range(high: Column, low: Column, close: Column) -> Feature:
 
 
 def atr(high: Column, low: Column, close: Column, window: int = 14) -> Feature:
-    """Average true range by Wilder's average, seeded with the mean of the first `window` ranges (`ta`)."""
+    """Average true range by Wilder's average, seeded with the mean of the first `window` ranges."""
     _check(window)
-    if len(close) < window:
-        return Feature(np.full(len(close), np.nan), RECURSIVE * window)
-    from ta.volatility import AverageTrueRange
-
-    columns = (pd.Series(high), pd.Series(low), pd.Series(close))
-    out = AverageTrueRange(*columns, window=window).average_true_range().to_numpy(np.float64)
-    return Feature(_undefined_before(out, window - 1), RECURSIVE * window)
+    return Feature(rolling.wilder_ranges(high, low, close, window), RECURSIVE * window)
 
 
 def adx(high: Column, low: Column, close: Column, window: int = 14) -> Feature:
@@ -241,13 +208,13 @@ def roc(values: Column, window: int = 10) -> Feature:
 def highest(values: Column, window: int) -> Feature:
     """The highest of the last `window` bars, this one included."""
     _check(window)
-    return Feature(pd.Series(values).rolling(window).max().to_numpy(np.float64), window)
+    return Feature(rolling.extremes(values, window, 1.0), window)
 
 
 def lowest(values: Column, window: int) -> Feature:
     """The lowest of the last `window` bars, this one included."""
     _check(window)
-    return Feature(pd.Series(values).rolling(window).min().to_numpy(np.float64), window)
+    return Feature(rolling.extremes(values, window, -1.0), window)
 
 
 def donchian(high: Column, low: Column, window: int = 20) -> tuple[Feature, Feature]:
@@ -259,7 +226,7 @@ def volatility(values: Column, window: int = 20, bars_per_year: float = 1.0) -> 
     """Sample deviation of the last `window` log returns, times the root of `bars_per_year`."""
     _check(window, 2)
     returns = np.diff(np.log(values), prepend=np.nan)
-    mean = _window_sums(np.nan_to_num(returns), window) / window
+    mean = rolling.window_means(np.nan_to_num(returns), window)
     out = np.full(len(values), np.nan)
     rows = len(values) - window + 1
     if rows > 0:

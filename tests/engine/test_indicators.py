@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import indicators
+from engine import indicators, rolling
 from tests.builders import a_market
 
 BARS = a_market(300, 3)
@@ -149,3 +150,51 @@ def test_every_indicator_is_documented():
     assert set(public) <= set(EVERY)
     for name in public:
         assert f"`{name}(" in text, name
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 7, 10, 30, 64, 200])
+def test_a_row_depends_on_its_window_alone_to_the_last_bit(window):
+    values = np.random.default_rng(7).standard_normal(3000).cumsum() + 100
+    for function in (rolling.window_means, rolling.window_sums, rolling.window_deviations):
+        whole = function(values, window)
+        for start in (1, 17, 1024, 2047):
+            part = function(values[start:], window)
+            np.testing.assert_array_equal(part[window - 1 :], whole[start + window - 1 :])
+
+
+@pytest.mark.parametrize("window", [1, 2, 5, 14, 50])
+def test_compiled_loops_equal_pandas_and_ta(window):
+    from ta.momentum import RSIIndicator
+    from ta.volatility import AverageTrueRange
+
+    close = np.random.default_rng(3).standard_normal(2500).cumsum() + 200
+    high, low = close + 1.5, close - 0.5
+    frame = pd.Series(close)
+    pairs = [
+        (rolling.window_means(close, window), frame.rolling(window).mean()),
+        (rolling.extremes(close, window, 1.0), frame.rolling(window).max()),
+        (rolling.extremes(close, window, -1.0), frame.rolling(window).min()),
+        (
+            rolling.smoothed(close, 1 / window, window),
+            frame.ewm(alpha=1 / window, min_periods=window, adjust=False).mean(),
+        ),
+    ]
+    if window > 1:
+        pairs.append((rolling.window_deviations(close, window), frame.rolling(window).std(ddof=0)))
+        strength = RSIIndicator(frame, window=window).rsi().to_numpy(copy=True)
+        strength[:window] = np.nan
+        pairs.append((rolling.wilder_strength(close, window), strength))
+        columns = (pd.Series(high), pd.Series(low), frame)
+        ranges = AverageTrueRange(*columns, window=window).average_true_range().to_numpy(copy=True)
+        ranges[: window - 1] = np.nan
+        pairs.append((rolling.wilder_ranges(high, low, close, window), ranges))
+    for ours, theirs in pairs:
+        np.testing.assert_allclose(ours, np.asarray(theirs), rtol=1e-9, atol=1e-9)
+
+
+def test_an_average_of_a_column_that_begins_later_begins_with_it():
+    values = np.concatenate([[np.nan] * 4, np.arange(20.0)])
+    theirs = pd.Series(values).ewm(span=5, min_periods=5, adjust=False).mean()
+    np.testing.assert_allclose(rolling.smoothed(values, 2 / 6, 5), theirs)
+    highest = pd.Series(values).rolling(3).max()
+    np.testing.assert_array_equal(rolling.extremes(values, 3, 1.0), highest)

@@ -1,0 +1,214 @@
+"""The loops under the indicators, compiled. `engine/indicators.py` says what each of them means.
+
+What a window's row is depends on the values in the window alone, to the last bit: a running sum would
+remember where the series began, and two averages that tie exactly would compare differently live and in
+a backtest.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.compiled import compiled
+
+Column = npt.NDArray[np.float64]
+
+_BLOCK: Final = 1024
+"""Rows worked on at a time, so that they stay in the processor's nearest cache."""
+
+
+def window_sums(values: Column, window: int) -> Column:
+    """float64[n]: the sum of each `window` values, NaN in the rows before the first whole one."""
+    return _sums(_floats(values), window, 1.0)  # type: ignore[no-any-return]
+
+
+def window_means(values: Column, window: int) -> Column:
+    """float64[n]: the mean of each `window` values."""
+    return _sums(_floats(values), window, float(window))  # type: ignore[no-any-return]
+
+
+def window_deviations(values: Column, window: int) -> Column:
+    """float64[n]: the population standard deviation of each `window` values."""
+    values = _floats(values)
+    return _deviations(values, window_means(values, window), window)  # type: ignore[no-any-return]
+
+
+def smoothed(values: Column, alpha: float, least: int) -> Column:
+    """float64[n]: the exponential average seeded with the first value, shown from the `least`-th value on.
+
+    Values that are NaN before the first one are no values; a later one counts as the average itself.
+    """
+    return _smoothed(_floats(values), alpha, least)  # type: ignore[no-any-return]
+
+
+def wilder_strength(values: Column, window: int) -> Column:
+    """float64[n]: gains over all moves by Wilder's averages, 0 to 100."""
+    return _strength(_floats(values), window)  # type: ignore[no-any-return]
+
+
+def wilder_ranges(high: Column, low: Column, close: Column, window: int) -> Column:
+    """float64[n]: Wilder's average of the true range, seeded with the mean of the first `window`."""
+    return _ranges(_floats(high), _floats(low), _floats(close), window)  # type: ignore[no-any-return]
+
+
+def extremes(values: Column, window: int, sign: float) -> Column:
+    """float64[n]: the highest (`sign` 1) or lowest (-1) of each `window` values."""
+    return _extremes(_floats(values), window, sign)  # type: ignore[no-any-return]
+
+
+def _floats(values: Any) -> Column:
+    return np.ascontiguousarray(values, dtype=np.float64)
+
+
+@compiled
+def _doubled(source: Any, target: Any, step: int, count: int) -> None:
+    """target[j] is the sum of the values that source[j] and the one `step` before stand for."""
+    for j in range(step, count):
+        target[j] = source[j] + source[j - step]
+
+
+@compiled
+def _added(total: Any, part: Any, count: int) -> None:
+    for j in range(count):
+        total[j] += part[j]
+
+
+@compiled
+def _divided(out: Any, total: Any, count: int, by: float) -> None:
+    for j in range(count):
+        out[j] = total[j] / by
+
+
+@compiled
+def _sums(values: Any, window: int, by: float) -> Any:
+    """Sums of 1, 2, 4, ... neighbours, put together to the window's length, smallest part first."""
+    n = len(values)
+    out = np.empty(n)
+    out[: min(window - 1, n)] = np.nan
+    one, other, total = np.empty(_BLOCK + window), np.empty(_BLOCK + window), np.empty(_BLOCK)
+    start = window - 1
+    while start < n:
+        end = min(start + _BLOCK, n)
+        first, rows = start - window + 1, end - start
+        count = end - first
+        one[:count] = values[first:end]
+        total[:rows] = 0.0
+        covered, width = 0, 1
+        while True:
+            if window & width:
+                _added(total, one[window - 1 - covered :], rows)
+                covered += width
+                if covered == window:
+                    break
+            _doubled(one, other, width, count)
+            one, other = other, one
+            width *= 2
+        _divided(out[start:end], total, rows, by)
+        start = end
+    return out
+
+
+@compiled
+def _squared(total: Any, values: Any, means: Any, count: int) -> None:
+    for j in range(count):
+        away = values[j] - means[j]
+        total[j] += away * away
+
+
+@compiled
+def _deviations(values: Any, means: Any, window: int) -> Any:
+    n = len(values)
+    out = np.empty(n)
+    out[: min(window - 1, n)] = np.nan
+    total = np.empty(_BLOCK)
+    start = window - 1
+    while start < n:
+        end = min(start + _BLOCK, n)
+        rows = end - start
+        total[:rows] = 0.0
+        for offset in range(window):
+            _squared(total, values[start - window + 1 + offset :], means[start:], rows)
+        for j in range(rows):
+            out[start + j] = np.sqrt(total[j] / window)
+        start = end
+    return out
+
+
+@compiled
+def _smoothed(values: Any, alpha: float, least: int) -> Any:
+    n = len(values)
+    out = np.empty(n)
+    mean, seen, keeps = np.nan, 0, 1.0 - alpha
+    for row in range(n):
+        value = values[row]
+        if value == value:
+            seen += 1
+            mean = value if seen == 1 else keeps * mean + alpha * value
+        out[row] = mean if seen >= least else np.nan
+    return out
+
+
+@compiled
+def _strength(values: Any, window: int) -> Any:
+    n = len(values)
+    out = np.empty(n)
+    alpha = 1.0 / window
+    keeps = 1.0 - alpha
+    gains = losses = 0.0
+    for row in range(n):
+        if row > 0:
+            change = values[row] - values[row - 1]
+            gains = keeps * gains + alpha * max(change, 0.0)
+            losses = keeps * losses + alpha * max(-change, 0.0)
+        if row < window:
+            out[row] = np.nan
+        elif losses == 0:
+            out[row] = 100.0
+        else:
+            out[row] = 100.0 - 100.0 / (1.0 + gains / losses)
+    return out
+
+
+@compiled
+def _ranges(high: Any, low: Any, close: Any, window: int) -> Any:
+    n = len(close)
+    out = np.full(n, np.nan)
+    total = 0.0
+    for row in range(n):
+        span = high[row] - low[row]
+        if row > 0:
+            before = close[row - 1]
+            span = max(span, abs(high[row] - before), abs(low[row] - before))
+        if row < window:
+            total += span
+            if row == window - 1:
+                out[row] = total / window
+        else:
+            out[row] = (out[row - 1] * (window - 1) + span) / window
+    return out
+
+
+@compiled
+def _extremes(values: Any, window: int, sign: float) -> Any:
+    """The candidates for the extreme wait in a ring, each better than the ones after it."""
+    n = len(values)
+    out = np.empty(n)
+    waiting = np.empty(window, np.int64)
+    first = last = 0
+    unknown = -1  # the newest row without a value
+    for row in range(n):
+        value = sign * values[row]
+        if value != value:
+            unknown = row
+        while last > first and waiting[first % window] <= row - window:
+            first += 1
+        while last > first and sign * values[waiting[(last - 1) % window]] <= value:
+            last -= 1
+        waiting[last % window] = row
+        last += 1
+        whole = row >= window - 1 and unknown <= row - window
+        out[row] = values[waiting[first % window]] if whole else np.nan
+    return out
