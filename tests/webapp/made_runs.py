@@ -23,7 +23,7 @@ def a_run(rows: Session, settings: Settings, series_id: int, **changed: Any) -> 
         "inputs": {"main": {"series_id": series_id, "trades": True}},
         "costs": {"fee_rate": "0.001"},
         "sizing": {"method": "cash", "fraction": 1.0},
-        "risk_policy": dict.fromkeys(RULES, {"enabled": False}),
+        "risk_policy": {rule: {"enabled": False} for rule in RULES},
         "gate": False,
     }
     request = BacktestRequest(**{**given, **changed})
