@@ -29,7 +29,11 @@ from shared.jobs import BULK_QUEUE, SweepChunkRequest, encode
 from shared.settings import Settings
 
 SECONDS: Final = 1.2
-"""How long a chunk should take: short enough to lose, long enough to be worth a job of its own."""
+"""How long a chunk should compute: short enough to lose, long enough to be worth a job of its own."""
+
+MOST_SECONDS: Final = 8.0
+WORTH: Final = 3.0
+"""A chunk computes at least this many times as long as it takes to begin and to store, up to MOST_SECONDS."""
 
 PROBE: Final = 4
 """Combinations of a chunk while nobody knows how long one takes."""
@@ -40,6 +44,7 @@ MOST_IN_LINE: Final = 128
 MOST_FAILED: Final = 3
 """Chunks that may fail before no new ones are asked for."""
 
+LATELY: Final = 6
 UNFINISHED: Final = ("queued", "running")
 
 
@@ -127,20 +132,40 @@ def _carve(session: Session, sweep: SweepRow, in_line: int, workers: int) -> lis
     """Chunks of what is planned and not yet in one, until enough are in line."""
     asked: list[UUID] = []
     wanted = min(max(2 * workers, FEWEST_IN_LINE), MOST_IN_LINE)
-    number = _next_number(session, sweep) if sweep.carved < sweep.planned else 0
+    if sweep.carved >= sweep.planned or in_line >= wanted:
+        return asked
+    number = _next_number(session, sweep)
+    seconds = min(max(SECONDS, WORTH * _beside(session, sweep)), MOST_SECONDS)
     while sweep.carved < sweep.planned and in_line + len(asked) < wanted:
-        points = _points(sweep, workers)
+        points = _points(sweep, workers, seconds)
         asked.append(_insert(session, sweep, number, sweep.carved, points))
         sweep.carved += points
         number += 1
     return asked
 
 
-def _points(sweep: SweepRow, workers: int) -> int:
-    """How many combinations the next chunk takes: what a worker does in SECONDS, and a fair share at the end."""
+def _points(sweep: SweepRow, workers: int, seconds: float = SECONDS) -> int:
+    """How many combinations the next chunk takes: what a worker does in so long, and a fair share at the end."""
     left = sweep.planned - sweep.carved
-    size = PROBE if sweep.rate is None else int(sweep.rate * SECONDS)
+    size = PROBE if sweep.rate is None else int(sweep.rate * seconds)
     return max(1, min(size, MOST_AT_ONCE, math.ceil(left / max(workers, 1)), left))
+
+
+def _beside(session: Session, sweep: SweepRow) -> float:
+    """Seconds a chunk takes lately beside its combinations: starting, reading bars, storing."""
+    if sweep.rate is None:
+        return 0.0
+    newest = (
+        sa.select(SweepChunkRow.seconds, SweepChunkRow.points)
+        .where(SweepChunkRow.sweep_id == sweep.id, SweepChunkRow.done_at.is_not(None))
+        .order_by(SweepChunkRow.done_at.desc())
+        .limit(LATELY)
+        .subquery()
+    )
+    mean = sa.func.avg
+    query = sa.select(mean(newest.c.seconds), mean(newest.c.points))
+    seconds, points = session.execute(query).one()
+    return max(0.0, float(seconds or 0) - float(points or 0) / sweep.rate)
 
 
 def _next_number(session: Session, sweep: SweepRow) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -48,14 +49,14 @@ def run(request: SweepChunkRequest, work: Work) -> dict[str, Any]:
         piece = _piece(session, request)
     if not piece.combinations:
         return _rank(request, work, piece.sweep)
-    found = [_on_series(work, piece, place) for place in range(len(piece.sweep.series))]
-    seconds = time.monotonic() - started
-    rows = _rows(piece, found)
+    done = [_on_series(work, piece, place) for place in range(len(piece.sweep.series))]
+    rows = _rows(piece, [found for found, _ in done])
     with work.sessions() as session:
         work.hold(session)
         for first in range(0, len(rows), ROWS_AT_ONCE):
             session.execute(sa.insert(SweepPointRow), rows[first : first + ROWS_AT_ONCE])
-        _remember_rate(session, piece, seconds)
+        _remember_rate(session, piece, math.fsum(seconds for _, seconds in done))
+        seconds = time.monotonic() - started
         return _done(session, request, work, seconds, f"{len(rows):,} combinations")
 
 
@@ -71,8 +72,8 @@ def _piece(session: Session, request: SweepChunkRequest) -> _Piece:
     return _Piece(sweep, chunk.first, plans.unpack(sweep.plan, chunk.first, chunk.points))
 
 
-def _on_series(work: Work, piece: _Piece, place: int) -> list[Evaluated]:
-    """Every combination of the chunk on one series."""
+def _on_series(work: Work, piece: _Piece, place: int) -> tuple[list[Evaluated], float]:
+    """Every combination of the chunk on one series, and the seconds it took once the bars were there."""
     specification = _specification(work, piece, place)
     several = len(piece.sweep.series)
 
@@ -80,7 +81,10 @@ def _on_series(work: Work, piece: _Piece, place: int) -> list[Evaluated]:
         done = (place + fraction) / several
         work.progress(done, f"{done * len(piece.combinations):,.0f} of {len(piece.combinations):,}")
 
-    return evaluate(specification, piece.combinations, piece.metrics, progress)
+    started = time.monotonic()
+    seed = int(piece.sweep.base.get("seed", 0))
+    found = evaluate(specification, piece.combinations, piece.metrics, progress, seed)
+    return found, time.monotonic() - started
 
 
 def _specification(work: Work, piece: _Piece, place: int) -> Specification:
@@ -138,7 +142,7 @@ def _row(
 
 
 def _remember_rate(session: Session, piece: _Piece, seconds: float) -> None:
-    """Combinations a second of one worker, its reading of bars included: it sets the size of chunks to come."""
+    """Combinations a second of one worker that has the bars: it sets the size of chunks to come."""
     newest = len(piece.combinations) / max(seconds, 1e-6)
     known = sa.func.coalesce(SweepRow.rate, newest)
     session.execute(

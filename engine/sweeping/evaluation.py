@@ -9,6 +9,7 @@ from typing import Any, Final
 from rq.timeouts import JobTimeoutException
 
 from engine.backtest.job import conclude
+from engine.backtest.provenance import start_chance
 from engine.backtest.run import Specification
 from engine.backtest.simulation import simulate
 from engine.work import AttemptSuperseded, JobCancelled
@@ -35,8 +36,11 @@ def evaluate(
     combinations: Sequence[Mapping[str, Any]],
     metrics: Sequence[str],
     progress: Progress | None = None,
+    seed: int = 0,
 ) -> list[Evaluated]:
     """The metrics of each combination, in order. One that fails says so and stops no other.
+
+    Each begins with chance started from `seed`, as its full run does: none depends on those before it.
 
     `progress` hears how far it is, 0 to 1, several times a combination where runs are long; whatever it
     raises ends the work.
@@ -48,6 +52,7 @@ def evaluate(
             if progress is not None:
                 progress((done + fraction) / len(combinations))
 
+        start_chance(seed)
         found.append(_evaluated(specification, parameters, metrics, within))
         within(1.0)
     return found

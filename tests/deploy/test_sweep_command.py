@@ -45,27 +45,22 @@ def test_a_sweep_of_two_processes_prints_its_best_and_gives_what_one_process_giv
     assert len(lines) == 11
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        (["--param", "short_window"], Exit.USAGE, "write NAME=VALUE"),
-        (["--param", "short_window=9:3"], Exit.USAGE, "9 is above 3"),
-        (["--param", "shrt=1:3"], Exit.FAILED, "shrt: is no parameter here"),
-        (["--where", "import os"], Exit.FAILED, "not understood"),
-        (["--objective", "luck"], Exit.FAILED, "'luck' is not one of"),
-        (["--workers", "many"], Exit.USAGE, "--workers 'many': local, queue, or a number"),
-        (["--param", "short_window=50:60"], Exit.FAILED, "no combination is left"),
-    ],
-)
-def test_what_cannot_be_is_said_by_field_value_and_remedy(
-    laboratory, capsys, arguments, code, said
-):
+WRONG = [
+    (["--param", "short_window"], Exit.USAGE, "write NAME=VALUE"),
+    (["--param", "short_window=9:3"], Exit.USAGE, "9 is above 3"),
+    (["--param", "shrt=1:3"], Exit.FAILED, "shrt: is no parameter here"),
+    (["--where", "import os"], Exit.FAILED, "not understood"),
+    (["--objective", "luck"], Exit.FAILED, "'luck' is not one of"),
+    (["--workers", "many"], Exit.USAGE, "--workers 'many': local, queue, or a number"),
+    (["--param", "short_window=50:60"], Exit.FAILED, "no combination is left"),
+]
+
+
+def test_what_cannot_be_is_said_by_field_value_and_remedy(laboratory, capsys):
     laboratory.series()
-    assert main(["sweep", "moving_average_cross", "X1", *arguments]) == code
-    assert said in capsys.readouterr().err
-
-
-def test_a_series_that_is_not_there_is_said_so(laboratory, capsys):
+    for arguments, code, said in WRONG:
+        assert main(["sweep", "moving_average_cross", "X1", *arguments]) == code
+        assert said in capsys.readouterr().err
     assert main(["sweep", "moving_average_cross", "NOPE", *PARAMETERS]) == Exit.USAGE
     assert "NOPE: no such series" in capsys.readouterr().err
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from shared.db.backtests import JobAttemptRow, JobRow
 from shared.db.sweeps import SweepChunkRow
+from tests.engine.test_jobs_processes import is_alive
 
 
 class Trouble:
@@ -47,10 +48,13 @@ class Trouble:
 
     def kill_a_busy_worker(self):
         """-9, in the middle of a chunk; the job it leaves behind."""
-        self.installation.wait(lambda: self.busy())
-        pid, job_id = next(iter(self.busy().items()))
-        os.kill(pid, signal.SIGKILL)
-        return job_id
+        while True:
+            self.installation.wait(lambda: self.busy())
+            pid, job_id = next(iter(self.busy().items()))
+            os.kill(pid, signal.SIGKILL)
+            self.installation.wait(lambda pid=pid: not is_alive(pid))
+            if job_id in self.busy().values():
+                return job_id  # it did not end in its last moment
 
     def flush_redis(self):
         self.installation.client.flushdb()

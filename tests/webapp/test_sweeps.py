@@ -122,6 +122,28 @@ def test_a_press_asks_for_exactly_what_the_form_says(trader, rows, stocks, form)
     assert (asked.base["parameters"], asked.base["inputs"]) == ({}, {})
 
 
+def test_longer_bars_are_made_of_each_series_or_refused(trader, rows, settings, stocks, form):
+    tiny = {
+        **form,
+        "series": str(stocks.tiny_series),
+        "to.long_window": "",
+        "from.long_window": "10",
+    }
+    weekly = {**tiny, "in.main.interval": "300", "to.short_window": "4", "step.short_window": "1"}
+    sweep = a_sweep(trader, rows, settings, weekly)
+    assert sweep.series[0]["name"] == "TINY/USD 5m"
+    assert sweep.base["inputs"]["main"] == {"interval": 300}
+    trader.post(f"/research/sweeps/{sweep.id}/points/0/run")
+    asked = jobs.BacktestRequest(**newest_job(rows, "backtest").arguments)
+    assert asked.inputs["main"]["interval"] == 300
+    again = confirmed(trader.get(f"/research/sweeps/new?sweep={sweep.id}").text)
+    assert again["in.main.interval"] == "300"
+    both = [str(stocks.tiny_series), str(stocks.acme_series)]
+    refused = trader.post("/research/sweeps/new", data={**weekly, "series": both})
+    assert refused.status_code == 422
+    assert "Bars of ACME 1d cannot be made into these" in refused.text
+
+
 def test_a_parameter_that_stays_is_no_part_of_the_search(trader, rows, form):
     trader.post("/research/sweeps/new", data={**form, "to.short_window": ""})
     asked = jobs.SweepRequest(**newest_job(rows, "sweep").arguments)

@@ -12,6 +12,7 @@ from flask.typing import ResponseReturnValue
 from shared.db.backtests import JobRow
 from shared.db.sweeps import SweepRow
 from shared.db.trading import StrategyTypeRow
+from shared.domain.market import interval_text
 from webapp import accounts, auth, backtest_form, fields, series, workers
 from webapp.db import db
 from webapp.partials import partial
@@ -88,8 +89,12 @@ def _read(type_: StrategyTypeRow, given: Any) -> forms.SweepForm:
 
 def _title(form: forms.SweepForm, type_: StrategyTypeRow) -> str:
     """Sweep moving average cross · AAPL 1d and 3 more."""
-    found = [series.stored(int(i)) for i in form.series]
-    names = list(dict.fromkeys(one.name for one in found if one))
+    found = [one for i in form.series if (one := series.stored(int(i)))]
+    made = form.base.entered.get(forms.INTERVAL, "")
+    interval = interval_text(int(made)) if made else ""
+    names = list(
+        dict.fromkeys(f"{one.instrument.symbol} {interval or one.interval}" for one in found)
+    )
     told = ", ".join(names) if len(names) <= 2 else f"{names[0]} and {len(names) - 1} more"
     return f"Sweep {type_.title.lower()} · {told}"
 
@@ -132,6 +137,10 @@ def _shown(form: forms.SweepForm, type_: StrategyTypeRow) -> dict[str, Any]:
         "bounds": fields.bounds_text,
         "choices_of": forms.choices_of,
         "parameters": fields.parameters_of(type_.schema),
+        "intervals": backtest_form.interval_choices(
+            min((one.row.interval for one in found), default=86_400)
+        ),
+        "interval_key": forms.INTERVAL,
         "others": [e for e in fields.inputs_of(type_.schema) if e["name"] != forms.MAIN],
         "series_key": backtest_form.series_key,
         "stored": found,

@@ -49,6 +49,7 @@ DEFAULTS: Final = {
     "constraints": "",
 }
 MAIN: Final = "main"
+INTERVAL: Final = backtest_form.interval_key(MAIN)
 FROM: Final = "from."
 TO: Final = "to."
 STEP: Final = "step."
@@ -245,6 +246,13 @@ def _read_series(made: SweepForm, stored: Mapping[int, Stored]) -> None:
         made.problems["series"] = "No series is chosen: choose at least one to search on."
     elif any(not i.isdecimal() or int(i) not in stored for i in made.series):
         made.problems["series"] = "One of these series is not there any more: choose others."
+    elif interval := made.base.entered.get(INTERVAL, ""):
+        for chosen in (stored[int(i)] for i in made.series):
+            known = (chosen.row.interval, *backtest_form.longer(chosen.row.interval))
+            if interval not in map(str, known):
+                made.problems[INTERVAL] = (
+                    f"Bars of {chosen.name} cannot be made into these: choose as stored"
+                )
 
 
 def _read_objectives(made: SweepForm) -> list[dict[str, Any]]:
@@ -403,7 +411,10 @@ def _request(
     read_axes = [(axis, axis_from(axis)) for axis in axes]
     base = encode(made.base.request)
     base["parameters"] = {a.name: a.values[0] for _, a in read_axes if a.is_fixed}
+    interval = base["inputs"][MAIN].get("interval")
     base["inputs"] = {key: one for key, one in base["inputs"].items() if key != MAIN}
+    if interval:
+        base["inputs"][MAIN] = {"interval": interval}
     return SweepRequest(
         base=base,
         space=[dict(axis) for axis, read_axis in read_axes if not read_axis.is_fixed],
