@@ -61,5 +61,5 @@ def _folder() -> str:
     return str(beside / name)
 
 
-if "NUMBA_CACHE_DIR" not in os.environ:
+if not numba.config.CACHE_DIR:  # type: ignore[attr-defined]
     numba.config.CACHE_DIR = _folder()  # type: ignore[attr-defined]
