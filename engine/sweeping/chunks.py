@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, undefer
 
 from engine import series_content
-from engine.backtest.run import Specification
+from engine.backtest.specification import Specification
 from engine.sweeping import advancing, plans, ranking
 from engine.sweeping.evaluation import Evaluated, evaluate
 from engine.sweeping.planning import looked_up

@@ -10,8 +10,8 @@ from rq.timeouts import JobTimeoutException
 
 from engine.backtest.job import conclude
 from engine.backtest.provenance import start_chance
-from engine.backtest.run import Specification
 from engine.backtest.simulation import simulate
+from engine.backtest.specification import Specification
 from engine.work import AttemptSuperseded, JobCancelled
 
 Progress = Callable[[float], None]

@@ -190,6 +190,12 @@ def test_a_wrong_value_is_refused_beside_its_field_and_kept(trader, rows, form):
     assert rows.scalar(sa.select(sa.func.count()).select_from(JobRow)) == 0
 
 
+def test_all_that_is_wrong_is_said_at_once(trader, form):
+    wrong = {"from.short_window": "x", "to.long_window": "y", "constraints": "a <", "capital": "0"}
+    page = trader.post("/research/sweeps/new", data={**form, **wrong}).text
+    assert "4 fields need another value" in words(page)
+
+
 def test_a_sweep_on_nothing_is_refused(trader, form):
     given = {key: value for key, value in form.items() if key != "series"}
     answer = trader.post("/research/sweeps/new", data=given)
