@@ -17,7 +17,7 @@ from engine.backtest.kernel import Machine, NotCovered, Progress
 from engine.backtest.kernels import layout, steps
 from engine.backtest.kernels.columns import ENTRY_PRICE, WANTS
 from engine.backtest.results import LEGS
-from engine.backtest.run import Specification
+from engine.backtest.specification import Specification
 from engine.bars import instant
 from engine.intents import said as said_in_words
 from engine.standing import StrategyRun

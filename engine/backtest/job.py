@@ -21,8 +21,8 @@ from engine.backtest import bars_policy, provenance, storing
 from engine.backtest.metrics import Curve, Metric, as_json, measure
 from engine.backtest.report import report_parts
 from engine.backtest.results import Simulated, Trades
-from engine.backtest.run import Specification, quote_asset
 from engine.backtest.simulation import simulate
+from engine.backtest.specification import Specification, quote_asset
 from engine.backtest.trades import round_trips
 from engine.bar_hash import used_hash
 from engine.bars import BadInterval, Bars, nanoseconds

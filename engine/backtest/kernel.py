@@ -13,7 +13,7 @@ import numpy.typing as npt
 from engine.backtest.kernels import layout, loop
 from engine.backtest.kernels.columns import ENTRY_PRICE, TARGET
 from engine.backtest.results import FILL_TYPES, Counts, Fills, Paid, Simulated
-from engine.backtest.run import Specification
+from engine.backtest.specification import Specification
 from engine.bars import Bars, nanoseconds
 from engine.intents import said as said_in_words
 from engine.sizing import METHODS

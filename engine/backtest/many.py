@@ -18,7 +18,7 @@ from engine import rolling
 from engine.backtest.kernel import Machine, NotCovered
 from engine.backtest.kernels import layout, steps, worth
 from engine.backtest.kernels.columns import TARGET
-from engine.backtest.run import Specification, strategy_of
+from engine.backtest.specification import Specification, strategy_of
 from engine.strategies.evaluation import Evaluation
 from shared.domain.signals import Market
 

@@ -12,7 +12,7 @@ from engine.backtest.kernel import Machine, NotCovered
 from engine.backtest.kernels.layout import DECISION
 from engine.backtest.replay import Progress, Record
 from engine.backtest.results import FILL_TYPES, LEGS, Counts, Fills, Paid, Simulated
-from engine.backtest.run import Outcome, Specification, run, strategy_of
+from engine.backtest.specification import Outcome, Specification, run, strategy_of
 from engine.bars import nanoseconds
 from engine.strategies.evaluation import Evaluation
 from shared.domain.decisions import Outcome as Decided

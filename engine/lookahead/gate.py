@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from engine.backtest.results import Fills
-from engine.backtest.run import Specification
+from engine.backtest.specification import Specification
 from engine.lookahead import cutting, wording
 from engine.lookahead.asking import Asking, Class, Fails, Reply
 from engine.lookahead.clocks import Clock

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, undefer
 
 from engine import series_content
-from engine.backtest.run import Specification
+from engine.backtest.specification import Specification
 from engine.sweeping import advancing, plans, ranking
 from engine.sweeping.evaluation import Evaluated, evaluate
 from engine.sweeping.planning import looked_up
@@ -135,10 +135,15 @@ def _row(
         "sweep_id": sweep.id,
         "number": number,
         "parameters": combination,
-        "numbers": numbers,
-        "by_series": by_series,
+        "numbers": [_stored(number) for number in numbers],
+        "by_series": None if by_series is None else [_stored(number) for number in by_series],
         "error": error,
     }
+
+
+def _stored(number: float | None) -> float | None:
+    """As a column of floats takes it: a whole number is one too, what is no number is nothing."""
+    return float(number) if number is not None and math.isfinite(number) else None
 
 
 def _remember_rate(session: Session, piece: _Piece, seconds: float) -> None:

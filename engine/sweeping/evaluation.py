@@ -16,8 +16,8 @@ from engine.backtest.many import REMEMBERED_BYTES, Search
 from engine.backtest.metrics import Curve, measure_only
 from engine.backtest.metrics.curves import daily_rows
 from engine.backtest.provenance import start_chance
-from engine.backtest.run import Specification
 from engine.backtest.simulation import simulate
+from engine.backtest.specification import Specification
 from engine.bars import nanoseconds
 from engine.work import AttemptSuperseded, JobCancelled
 

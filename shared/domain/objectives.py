@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,23 +13,35 @@ DIRECTIONS: Final = ("maximize", "minimize")
 
 METRICS: Final[Mapping[str, tuple[str, str]]] = {
     "sharpe": ("Sharpe", "ratio"),
+    "sortino": ("Sortino", "ratio"),
     "total_return": ("Total return", "%"),
     "cagr": ("CAGR", "%"),
     "max_drawdown": ("Max drawdown", "%"),
     "calmar": ("Calmar", "ratio"),
+    "ulcer_index": ("Ulcer index", "%"),
+    "martin": ("Martin ratio", "ratio"),
+    "omega": ("Omega", "ratio"),
+    "psr": ("Probabilistic Sharpe", "%"),
     "volatility": ("Volatility", "%"),
     "profit_factor": ("Profit factor", "ratio"),
     "win_rate": ("Win rate", "%"),
+    "payoff": ("Payoff", "ratio"),
+    "sqn": ("SQN", "ratio"),
     "average_trade": ("Average trade", "currency"),
+    "average_return": ("Average return", "%"),
     "final_equity": ("Final equity", "currency"),
     "trades": ("Trades", "count"),
     "exposure": ("Exposure", "%"),
     "time_in_market": ("Time in market", "%"),
+    "turnover": ("Turnover", "ratio"),
     "fees": ("Fees", "currency"),
+    "costs": ("Costs", "currency"),
 }
 """Metric -> its title and unit: what can be searched for."""
 
-LOWER_IS_BETTER: Final = frozenset({"max_drawdown", "volatility", "fees"})
+LOWER_IS_BETTER: Final = frozenset(
+    {"max_drawdown", "ulcer_index", "volatility", "fees", "costs", "turnover"}
+)
 ALWAYS_KEPT: Final = ("sharpe", "total_return", "max_drawdown", "trades")
 """Kept with every point, whatever is searched for."""
 
@@ -97,3 +110,20 @@ def aggregated(values: Sequence[float | None], aggregate: str, direction: str) -
     if aggregate == "median":
         return statistics.median(known)
     return min(known) if direction == "maximize" else max(known)
+
+
+_EULER: Final = 0.5772156649015329
+
+
+def by_luck(deviation: float, trials: int) -> float:
+    """What the best of so many worthless trials is expected to show, when they scatter around 0 like these.
+
+    Bailey and Lopez de Prado, The Deflated Sharpe Ratio (2014), for trials that do not hang together; those of
+    a sweep do, so it is the most that luck would show.
+    """
+    if trials < 2:
+        return 0.0
+    normal = statistics.NormalDist()
+    first = normal.inv_cdf(1 - 1 / trials)
+    second = normal.inv_cdf(1 - 1 / (trials * math.e))
+    return deviation * ((1 - _EULER) * first + _EULER * second)

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from deploy.embedded import using
 from deploy.schema import migrate
 from engine import catalogue
-from engine.backtest.run import Specification, run
+from engine.backtest.specification import Specification, run
 from engine.bars import Bars
 from engine.costs import Costs
 from engine.history import series_bars, store_live_bars

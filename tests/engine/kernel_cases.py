@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from engine.backtest.run import Specification
+from engine.backtest.specification import Specification
 from engine.bars import Bars, instant
 from engine.costs import Costs
 from engine.margin import NO_MARGIN, Margin

@@ -8,8 +8,8 @@ import numpy as np
 
 from engine.backtest.replay import Record, _begin, _finest, _moment
 from engine.backtest.results import LEGS
-from engine.backtest.run import Specification, assemble, run
 from engine.backtest.simulation import fills_of
+from engine.backtest.specification import Specification, assemble, run
 from engine.bars import instant
 from engine.costs import Costs
 from engine.risk.rules import OFF

@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from engine import catalogue
-from engine.backtest.run import Specification
 from engine.backtest.simulation import through_core
+from engine.backtest.specification import Specification
 from engine.history import store_live_bars
 from engine.jobs import body, perform
 from engine.risk.rules import OFF as NO_RULES

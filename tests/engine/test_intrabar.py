@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from engine.backtest.run import run
+from engine.backtest.specification import run
 from engine.matching import BadMatching, Intrabar, Matching
 from shared.domain.orders import (
     Acknowledged,

@@ -11,8 +11,8 @@ import pytest
 
 from engine.backtest.kernel import Machine, NotCovered
 from engine.backtest.results import FILL_TYPES, LEGS, Simulated
-from engine.backtest.run import Outcome, run, strategy_of
 from engine.backtest.simulation import in_columns, simulate
+from engine.backtest.specification import Outcome, run, strategy_of
 from engine.bars import nanoseconds
 from engine.costs import Costs
 from engine.margin import NO_MARGIN

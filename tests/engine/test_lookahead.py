@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.backtest.results import LEGS, Fills
-from engine.backtest.run import Specification, run
+from engine.backtest.specification import Specification, run
 from engine.costs import Costs
 from engine.indicators import Feature
 from engine.lookahead.gate import examine

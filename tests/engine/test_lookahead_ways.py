@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.backtest.run import Specification
+from engine.backtest.specification import Specification
 from engine.lookahead import cutting, gate
 from engine.lookahead.gate import budget, examine
 from engine.lookahead.outside import listening

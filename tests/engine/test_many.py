@@ -12,8 +12,8 @@ from engine import rolling
 from engine.backtest.job import conclude
 from engine.backtest.kernel import NotCovered
 from engine.backtest.many import worth_of
-from engine.backtest.run import Specification
 from engine.backtest.simulation import simulate, through_core
+from engine.backtest.specification import Specification
 from engine.bars import instant
 from engine.costs import Costs
 from engine.risk.rules import OFF, RiskPolicy

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from engine import catalogue, lease
-from engine.backtest.run import Specification, run
+from engine.backtest.specification import Specification, run
 from engine.bootstrap import Assembly, bind, unsent
 from engine.costs import Costs
 from engine.desk import Desk

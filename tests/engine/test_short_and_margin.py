@@ -8,8 +8,8 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from engine.backtest.run import run
 from engine.backtest.simulation import fills_of
+from engine.backtest.specification import run
 from engine.backtest.trades import round_trips
 from engine.costs import Costs
 from engine.margin import BadMargin, Margin

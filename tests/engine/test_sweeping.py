@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from engine.backtest import metrics
 from engine.jobs import lose
 from engine.sweeping import advancing, due, proposing, ranking
 from shared import bus
@@ -14,6 +15,9 @@ from shared.db.market import BarRow
 from shared.db.sweeps import SweepChunkRow, SweepPointRow, SweepRow
 from shared.db.trading import EventRow
 from shared.domain.objectives import (
+    ALWAYS_KEPT,
+    LOWER_IS_BETTER,
+    METRICS,
     BadObjective,
     Objective,
     aggregated,
@@ -206,6 +210,12 @@ def test_an_objective_takes_the_direction_most_people_want():
     found = objectives_from([{"metric": "sharpe"}, {"metric": "max_drawdown"}])
     assert [o.direction for o in found] == ["maximize", "minimize"]
     assert kept(found) == ("sharpe", "max_drawdown", "total_return", "trades")
+
+
+def test_every_metric_that_can_be_searched_for_is_one_of_a_run_in_its_unit():
+    of_runs = {definition.name: definition.unit for definition in metrics.DEFINITIONS}
+    assert {name: unit for name, (_, unit) in METRICS.items()}.items() <= of_runs.items()
+    assert set(ALWAYS_KEPT) | LOWER_IS_BETTER <= set(METRICS)
 
 
 @pytest.mark.parametrize(

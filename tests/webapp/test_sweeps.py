@@ -190,6 +190,12 @@ def test_a_wrong_value_is_refused_beside_its_field_and_kept(trader, rows, form):
     assert rows.scalar(sa.select(sa.func.count()).select_from(JobRow)) == 0
 
 
+def test_all_that_is_wrong_is_said_at_once(trader, form):
+    wrong = {"from.short_window": "x", "to.long_window": "y", "constraints": "a <", "capital": "0"}
+    page = trader.post("/research/sweeps/new", data={**form, **wrong}).text
+    assert "4 fields need another value" in words(page)
+
+
 def test_a_sweep_on_nothing_is_refused(trader, form):
     given = {key: value for key, value in form.items() if key != "series"}
     answer = trader.post("/research/sweeps/new", data=given)
@@ -310,6 +316,28 @@ def test_a_done_sweep_shows_its_best_with_its_parameters_and_stops_asking(trader
     assert "every 1s" not in page
     assert 'data-over="yes"' in page
     assert f"best sharpe {best.numbers[0]:.2f}" in trader.get("/events").text
+
+
+def test_the_best_is_held_against_what_luck_alone_would_show(trader, rows, sweep):
+    url = f"/research/sweeps/{sweep.id}/progress"
+    assert "By luck alone" not in trader.get(url).text  # nine points say nothing about luck
+    rows.execute(
+        sa.insert(SweepPointRow),
+        [
+            {
+                "sweep_id": sweep.id,
+                "number": n,
+                "parameters": {},
+                "numbers": [n % 2 - 0.5, 0.0, 0.0, 1.0],
+            }
+            for n in range(100, 1100)
+        ],
+    )
+    rows.execute(sa.delete(SweepPointRow).where(SweepPointRow.number < 100))
+    rows.commit()
+    text = words(trader.get(url).text)
+    assert "Sharpe of up to 1.63" in text  # 0.5 x 3.255, the best of 1,000 standard normal draws
+    assert "no more than that" in text
 
 
 def test_a_failed_combination_is_told_with_its_reason(trader, rows, sweep):

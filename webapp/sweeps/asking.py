@@ -13,10 +13,11 @@ from shared.db.backtests import JobRow
 from shared.db.sweeps import SweepRow
 from shared.db.trading import StrategyTypeRow
 from shared.domain.market import interval_text
-from webapp import accounts, auth, backtest_form, fields, series, workers
+from webapp import accounts, auth, backtest_form, fields, live, series, workers
 from webapp.db import db
 from webapp.partials import partial
 from webapp.sweeps import form as forms
+from webapp.sweeps import standing
 from webapp.sweeps.blueprint import bp
 
 FIRST_TYPE: Final = "moving_average_cross"
@@ -56,7 +57,18 @@ def size_part() -> Response:
     type_ = _type(request.args.get("type", ""))
     if type_ is None:
         abort(404)
-    return partial(render_template("sweeps/_size.html", form=_read(type_, request.args)))
+    form = _read(type_, request.args)
+    return partial(render_template("sweeps/_size.html", form=form, seconds=_seconds(form)))
+
+
+def _seconds(form: forms.SweepForm) -> float | None:
+    """About how long it will take with the workers there are; None where nobody knows."""
+    if form.size is None or form.size.problem or not form.series:
+        return None
+    found = [one for i in form.series if (one := series.stored(int(i)))]
+    workers = sum(name.startswith("worker") for name in live.heartbeats().by_process)
+    bars = sum(one.row.bars for one in found)
+    return standing.seconds_for(form.type, form.size.points, bars, workers)
 
 
 @bp.post("/new")

@@ -23,6 +23,7 @@ from shared.domain.space import (
     Space,
     axis_from,
     count,
+    parse_constraint,
     space_from,
 )
 from shared.jobs import SweepRequest, encode
@@ -362,16 +363,19 @@ def lines_of(text: str) -> list[str]:
 
 def _read_space(made: SweepForm, axes: Sequence[Mapping[str, Any]]) -> Space | None:
     """The space, when every axis could be read; a problem beside whichever field it comes from."""
-    if len(axes) < len(fields.parameters_of(made.schema)):
-        return None
+    lines = lines_of(made.entered["constraints"])
+    declared = [entry["name"] for entry in fields.parameters_of(made.schema)]
     try:
-        return space_from(axes, lines_of(made.entered["constraints"]))
+        if len(axes) == len(declared):
+            return space_from(axes, lines)
+        for line in lines:
+            parse_constraint(line, declared)
     except BadSpace as error:
         is_axis = FROM + error.name in made.entered or error.name in made.picked
         made.problems[FROM + error.name if is_axis else "constraints"] = (
             error.text if is_axis else str(error)
         )
-        return None
+    return None
 
 
 def sized(space: Space, method: str, trials: int, series: int) -> Size:

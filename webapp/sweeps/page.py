@@ -112,6 +112,7 @@ def progress_of(sweep: SweepRow) -> dict[str, Any]:
         "tones": standing.TONES,
         "words": standing.WORDS,
         "best": points.best(sweep),
+        "luck": points.luck(sweep),
         "objectives": standing.objectives(sweep),
         "varied": standing.varied(sweep),
         "metric_title": standing.metric_title,

@@ -12,7 +12,7 @@ from flask import request, url_for
 
 from shared.db.backtests import JobRow
 from shared.db.sweeps import SweepPointRow, SweepRow
-from shared.domain.objectives import usual
+from shared.domain.objectives import by_luck, usual
 from webapp.db import db
 from webapp.paging import Slice, sliced
 from webapp.sweeps import standing
@@ -20,6 +20,9 @@ from webapp.sweeps import standing
 ROWS: Final = 40
 LAST: Final = -1e300
 """Stands for a number that is not defined: after all others, whichever way the list runs."""
+
+FEW: Final = 10
+"""Points below which nothing is said about luck."""
 
 ORDER: Final = "order"
 PLATEAU: Final = "plateau"
@@ -271,6 +274,18 @@ def best(sweep: SweepRow, limit: int = 8) -> list[SweepPointRow]:
         query = query.where(SweepPointRow.is_best)
     order = column.desc() if objective.sign > 0 else column.asc()
     return list(db.session.scalars(query.order_by(order, SweepPointRow.number).limit(limit)))
+
+
+def luck(sweep: SweepRow) -> float | None:
+    """The Sharpe ratio that the best of as many worthless combinations would show by luck; None for other numbers."""
+    if standing.objectives(sweep)[0].metric != "sharpe" or sweep.state != "done":
+        return None
+    value = SweepPointRow.numbers[1]
+    query = sa.select(sa.func.count(value), sa.func.stddev_samp(value)).where(
+        SweepPointRow.sweep_id == sweep.id
+    )
+    count, deviation = db.session.execute(query).one()
+    return None if count < FEW or deviation is None else by_luck(float(deviation), count)
 
 
 def every(sweep: SweepRow) -> Iterator[list[Any]]:

@@ -195,3 +195,18 @@ def metric_text(metric: str, value: float | None) -> str:
     if unit == "count":
         return quantity(round(value, 2))
     return money(value)
+
+
+def seconds_for(type_name: str, runs: int, bars: float, workers: int) -> float | None:
+    """About how long so many runs of a type take, by the speed of its newest sweep; None without one."""
+    query = (
+        sa.select(SweepRow.rate, SweepRow.series)
+        .where(SweepRow.strategy_type == type_name, SweepRow.rate.is_not(None))
+        .order_by(SweepRow.id.desc())
+        .limit(1)
+    )
+    found = db.session.execute(query).one_or_none()
+    if found is None or not found.rate:
+        return None
+    before = sum(float(one.get("bars") or 0) for one in found.series)
+    return runs * bars / max(before, 1.0) / found.rate / max(workers, 1) if before else None
