@@ -315,8 +315,8 @@ def _show(url: str, run_id: int, *, as_json: bool) -> bool:
         f"Run {row.id}: {row.strategy_type}, {row.starts_at:%Y-%m-%d} to {row.ends_at:%Y-%m-%d}, ",
         end="",
     )
-    print(f"{row.bars:,} bars in {row.elapsed_seconds:.2f} s ({rate:,.0f} a second)")
-    print(f"  {'engine':<22} {engine_text(row.engine, row.options.get('why_core') or '')}")
+    print(f"{row.bars:,} bars in {row.elapsed_seconds:.2f} s ({rate:,.0f} a second)", end="")
+    print(f"; {engine_text(row.engine, row.options.get('why_core') or '')}")
     for name in (name for name in TITLES if name in row.metrics):
         print(f"  {name.replace('_', ' '):<22} {_value(row.metrics[name]):>18}")
     print(_gate_text(row.gate))
