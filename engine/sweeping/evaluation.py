@@ -61,8 +61,8 @@ def evaluate(
                 if progress is not None:
                     progress((done + fraction) / len(combinations))
 
-            start_chance(seed)
-            found.append(_evaluated(specification, parameters, metrics, within, counting))
+            own = replace(specification, parameters=parameters)
+            found.append(_evaluated(own, metrics, within, counting, seed))
             within(1.0)
     return found
 
@@ -73,7 +73,6 @@ class Counting:
     def __init__(self, specification: Specification, metrics: Sequence[str]) -> None:
         self.specification = specification
         self.metrics = metrics
-        self.covers = True
         traded = [bound for bound in specification.inputs if bound.trades]
         self._calendar = specification.instruments[traded[0].instrument_id].calendar
         times = specification.bars[traded[0].key].closed_at
@@ -123,19 +122,17 @@ COUNTED: Final = BY_DAY | {"final_equity", "max_drawdown", "trades"}
 
 
 def _evaluated(
-    specification: Specification,
-    parameters: Mapping[str, Any],
+    own: Specification,
     metrics: Sequence[str],
     progress: Progress,
     counting: Counting | None,
+    seed: int,
 ) -> Evaluated:
-    own = replace(specification, parameters=parameters)
     try:
-        if counting is not None and counting.covers:
-            try:
-                return Evaluated(counting.numbers(parameters))
-            except NotCovered:
-                counting.covers = False
+        counted = None if counting is None else _counted(counting, own.parameters, seed)
+        if counted is not None:
+            return Evaluated(counted)
+        start_chance(seed)
         simulated = simulate(own, decisions=False, progress=progress)
         values = {m.name: m.value for m in conclude(own, simulated).metrics}
     except _INTERRUPTIONS:
@@ -143,6 +140,20 @@ def _evaluated(
     except Exception as error:  # a strategy's own code may raise anything, for some parameters only
         return Evaluated((None,) * len(metrics), _told(error))
     return Evaluated(tuple(values.get(name) for name in metrics))
+
+
+def _counted(
+    counting: Counting, parameters: Mapping[str, Any], seed: int
+) -> tuple[float | None, ...] | None:
+    """The quick way's numbers, None where it takes a whole run.
+
+    Each combination is asked for itself, so what one comes to never hangs on those before it in its chunk.
+    """
+    start_chance(seed)
+    try:
+        return counting.numbers(parameters)
+    except NotCovered:
+        return None
 
 
 def _told(error: Exception) -> str:
