@@ -10,14 +10,16 @@ import numpy as np
 from rq.timeouts import JobTimeoutException
 
 from engine import rolling
-from engine.backtest.job import began, conclude
+from engine.backtest.job import began
 from engine.backtest.kernel import NotCovered
 from engine.backtest.many import REMEMBERED_BYTES, Search
 from engine.backtest.metrics import Curve, measure_only
 from engine.backtest.metrics.curves import daily_rows
 from engine.backtest.provenance import start_chance
+from engine.backtest.results import Simulated
 from engine.backtest.simulation import simulate
 from engine.backtest.specification import Specification
+from engine.backtest.trades import round_trips
 from engine.bars import nanoseconds
 from engine.work import AttemptSuperseded, JobCancelled
 
@@ -133,13 +135,40 @@ def _evaluated(
         if counted is not None:
             return Evaluated(counted)
         start_chance(seed)
-        simulated = simulate(own, decisions=False, progress=progress)
-        values = {m.name: m.value for m in conclude(own, simulated).metrics}
+        values = _measured(own, simulate(own, decisions=False, progress=progress), metrics)
     except _INTERRUPTIONS:
         raise
     except Exception as error:  # a strategy's own code may raise anything, for some parameters only
         return Evaluated((None,) * len(metrics), _told(error))
-    return Evaluated(tuple(values.get(name) for name in metrics))
+    return Evaluated(tuple(values[name] for name in metrics))
+
+
+def _measured(
+    own: Specification, simulated: Simulated, metrics: Sequence[str]
+) -> dict[str, float | None]:
+    """What `engine.backtest.job.conclude` would say of these metrics, and nothing else of it."""
+    traded = [bound for bound in own.inputs if bound.trades]
+    bars = {bound.instrument_id: own.bars[bound.key] for bound in reversed(traded)}
+    first = traded[0].instrument_id
+    curve = Curve(
+        began(own, bars[first]),
+        own.capital,
+        simulated.times,
+        simulated.equity,
+        simulated.exposure,
+    )
+    return measure_only(
+        metrics,
+        curve,
+        round_trips(simulated.fills, bars),
+        fills=simulated.fills,
+        paid=simulated.paid,
+        counts=simulated.counts,
+        calendar=own.instruments[first].calendar,
+        hold=[
+            b if own.starts_at is None else b.between(own.starts_at, None) for b in bars.values()
+        ],
+    )
 
 
 def _counted(

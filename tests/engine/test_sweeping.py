@@ -619,6 +619,7 @@ def test_chunks_grow_to_what_a_worker_does_in_a_second_and_share_the_end():
     assert advancing._points(sweep, 2) == 360
     sweep.carved = 9_900
     assert advancing._points(sweep, 2) == 50
+    assert advancing._points(sweep, 2, beside=0.3) == 90
     sweep.rate = 0.1
     assert advancing._points(sweep, 2) == 1
 
