@@ -43,9 +43,8 @@ class Crew:
         self._began = time.monotonic()
         self._kept = 0.0
         self._done_before = self._done()
-        # A fork takes over what is imported and loaded already.
-        if workers and warming.is_kept():
-            warming.load()
+        if workers:
+            warming.load()  # here, once: every fork takes it over
         self._fork = multiprocessing.get_context("fork")
         self._births = 0
         self._children = [self._child() for _ in range(workers)]

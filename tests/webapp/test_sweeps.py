@@ -554,6 +554,22 @@ def test_one_press_leads_from_a_point_to_its_full_run_and_the_next_one_to_the_sa
     assert f'href="/research/runs/{run.id}"' in trader.get(f"/research/sweeps/{sweep.id}").text
 
 
+def test_a_sweep_of_code_that_looks_ahead_says_so(trader, rows, settings, real_sweep):
+    url = f"/research/sweeps/{real_sweep.id}"
+    trader.post(f"{url}/points/0/run")
+    job = newest_job(rows, "backtest")
+    do_job(settings, job.id)
+    rows.refresh(job)
+    assert "looks ahead" not in trader.get(url).text
+    run = rows.get_one(RunRow, job.result["run_id"])
+    run.gate = {**(run.gate or {}), "verdict": "leaks", "text": "its signal knows tomorrow's close"}
+    rows.commit()
+    text = words(trader.get(url).text).replace("&#39;", "'")
+    assert (
+        f"the code looks ahead. Run #{run.id} found that its signal knows tomorrow's close" in text
+    )
+
+
 def test_a_sweep_over_several_series_runs_a_point_on_the_one_that_is_chosen(
     trader, rows, settings, stocks, form
 ):
