@@ -26,17 +26,22 @@ _BLOCK: Final = 1024
 
 def window_sums(values: Column, window: int) -> Column:
     """float64[n]: the sum of each `window` values, NaN in the rows before the first whole one."""
-    return _once(_sums, values, window, 1.0)
+    return _once(_sums, values, window, 1.0)  # type: ignore[no-any-return]
 
 
 def window_means(values: Column, window: int) -> Column:
     """float64[n]: the mean of each `window` values."""
-    return _once(_sums, values, window, float(window))
+    return _once(_sums, values, window, float(window))  # type: ignore[no-any-return]
 
 
 def window_deviations(values: Column, window: int) -> Column:
     """float64[n]: the population standard deviation of each `window` values."""
-    return _once(_deviations, values, window)
+    return _once(_deviations, values, window)  # type: ignore[no-any-return]
+
+
+def window_bands(values: Column, window: int, deviations: float) -> tuple[Column, Column, Column]:
+    """(lower, mean, upper), float64[n] each: the mean and so many deviations below and above it."""
+    return _once(_bands, values, window, deviations)  # type: ignore[no-any-return]
 
 
 def smoothed(values: Column, alpha: float, least: int) -> Column:
@@ -44,22 +49,22 @@ def smoothed(values: Column, alpha: float, least: int) -> Column:
 
     Values that are NaN are no values: the average stays as it is.
     """
-    return _once(_smoothed, values, alpha, least)
+    return _once(_smoothed, values, alpha, least)  # type: ignore[no-any-return]
 
 
 def wilder_strength(values: Column, window: int) -> Column:
     """float64[n]: gains over all moves by Wilder's averages, 0 to 100."""
-    return _once(_strength, values, window)
+    return _once(_strength, values, window)  # type: ignore[no-any-return]
 
 
 def wilder_ranges(high: Column, low: Column, close: Column, window: int) -> Column:
     """float64[n]: Wilder's average of the true range, seeded with the mean of the first `window`."""
-    return _once(_ranges, high, low, close, window)
+    return _once(_ranges, high, low, close, window)  # type: ignore[no-any-return]
 
 
 def extremes(values: Column, window: int, sign: float) -> Column:
     """float64[n]: the highest (`sign` 1) or lowest (-1) of each `window` values."""
-    return _once(_extremes, values, window, sign)
+    return _once(_extremes, values, window, sign)  # type: ignore[no-any-return]
 
 
 # Columns that are asked for again ---------------------------------------------------------------
@@ -71,22 +76,27 @@ class _Memory:
     def __init__(self, most: int) -> None:
         self._most = most
         self._held = 0
-        self._columns: OrderedDict[tuple[Any, ...], tuple[Column, tuple[Any, ...]]] = OrderedDict()
+        self._columns: OrderedDict[tuple[Any, ...], tuple[Any, tuple[Any, ...]]] = OrderedDict()
 
-    def get(self, key: tuple[Any, ...]) -> Column | None:
+    def get(self, key: tuple[Any, ...]) -> Any:
+        """None where it was not worked out, or is gone."""
         found = self._columns.get(key)
         if found is None:
             return None
         self._columns.move_to_end(key)
         return found[0]
 
-    def keep(self, key: tuple[Any, ...], column: Column, sources: tuple[Any, ...]) -> None:
+    def keep(self, key: tuple[Any, ...], found: Any, sources: tuple[Any, ...]) -> None:
         """Its sources are kept too: their addresses are part of the key."""
-        self._columns[key] = column, sources
-        self._held += column.nbytes
+        self._columns[key] = found, sources
+        self._held += _bytes(found)
         while self._held > self._most and len(self._columns) > 1:
             _, (oldest, _) = self._columns.popitem(last=False)
-            self._held -= oldest.nbytes
+            self._held -= _bytes(oldest)
+
+
+def _bytes(found: Any) -> int:
+    return sum(column.nbytes for column in (found if isinstance(found, tuple) else (found,)))
 
 
 _memory: ContextVar[_Memory | None] = ContextVar("columns", default=None)
@@ -102,8 +112,8 @@ def remembered(most: int) -> Iterator[None]:
         _memory.reset(token)
 
 
-def _once(function: Any, *given: Any) -> Column:
-    """The column, read-only: two strategies may hold the same one."""
+def _once(function: Any, *given: Any) -> Any:
+    """The column, or several, read-only: two strategies may hold the same ones."""
     memory = _memory.get()
     key: tuple[Any, ...] = ()
     if memory is not None:
@@ -111,13 +121,12 @@ def _once(function: Any, *given: Any) -> Column:
         if (found := memory.get(key)) is not None:
             return found
     arrays = [_floats(one) if isinstance(one, np.ndarray) else one for one in given]
-    if function is _deviations:
-        arrays.insert(1, window_means(given[0], given[1]))
-    column: Column = function(*arrays)
-    column.flags.writeable = False
+    found = function(*arrays)
+    for column in found if isinstance(found, tuple) else (found,):
+        column.flags.writeable = False
     if memory is not None:
-        memory.keep(key, column, given)
-    return column
+        memory.keep(key, found, given)
+    return found
 
 
 def _mark(array: Column) -> tuple[int, int, tuple[int, ...]]:
@@ -189,29 +198,83 @@ def _sums(values: Any, window: int, by: float) -> Any:
 
 
 @compiled
-def _squared(total: Any, values: Any, means: Any, count: int) -> None:
-    for j in range(count):
-        away = values[j] - means[j]
-        total[j] += away * away
+def _joined(sums: Any, squares: Any, to_sums: Any, to_squares: Any, step: int, count: int) -> None:
+    """Sums, and sums of squared deviations, of twice as many neighbours (Chan, Golub and LeVeque 1983)."""
+    half = 0.5 / step
+    for j in range(step, count):
+        apart = sums[j] - sums[j - step]
+        to_squares[j] = squares[j] + squares[j - step] + apart * apart * half
+        to_sums[j] = sums[j] + sums[j - step]
 
 
 @compiled
-def _deviations(values: Any, means: Any, window: int) -> Any:
+def _appended(
+    total: Any, square: Any, sums: Any, squares: Any, covered: int, width: int, count: int
+) -> None:
+    """`covered` values and the `width` before them, put together."""
+    scale = 1.0 / (covered * width * (covered + width))
+    for j in range(count):
+        apart = total[j] * width - sums[j] * covered
+        square[j] += squares[j] + apart * apart * scale
+        total[j] += sums[j]
+
+
+@compiled
+def _moments(values: Any, window: int) -> Any:
+    """(means, population deviations) of each window, put together as `_sums` does."""
     n = len(values)
-    out = np.empty(n)
-    out[: min(window - 1, n)] = np.nan
-    total = np.empty(_BLOCK)
+    means, deviations = np.empty(n), np.empty(n)
+    means[: min(window - 1, n)] = np.nan
+    deviations[: min(window - 1, n)] = np.nan
+    size = _BLOCK + window
+    sums, squares, other, others = np.empty(size), np.empty(size), np.empty(size), np.empty(size)
+    total, square = np.empty(_BLOCK), np.empty(_BLOCK)
     start = window - 1
     while start < n:
         end = min(start + _BLOCK, n)
-        rows = end - start
-        total[:rows] = 0.0
-        for offset in range(window):
-            _squared(total, values[start - window + 1 + offset :], means[start:], rows)
+        first, rows = start - window + 1, end - start
+        count = end - first
+        sums[:count] = values[first:end]
+        squares[:count] = 0.0
+        covered, width = 0, 1
+        while True:
+            if window & width:
+                at = window - 1 - covered
+                if covered == 0:
+                    total[:rows] = sums[at : at + rows]
+                    square[:rows] = squares[at : at + rows]
+                else:
+                    _appended(total, square, sums[at:], squares[at:], covered, width, rows)
+                covered += width
+                if covered == window:
+                    break
+            _joined(sums, squares, other, others, width, count)
+            sums, other = other, sums
+            squares, others = others, squares
+            width *= 2
         for j in range(rows):
-            out[start + j] = np.sqrt(total[j] / window)
+            means[start + j] = total[j] / window
+            deviations[start + j] = np.sqrt(square[j] / window)
         start = end
-    return out
+    return means, deviations
+
+
+@compiled
+def _deviations(values: Any, window: int) -> Any:
+    return _moments(values, window)[1]
+
+
+@compiled
+def _bands(values: Any, window: int, deviations: float) -> Any:
+    """The mean, and so many deviations below and above it."""
+    means, widths = _moments(values, window)
+    n = len(values)
+    lower, upper = np.empty(n), np.empty(n)
+    for row in range(n):
+        away = deviations * widths[row]
+        lower[row] = means[row] - away
+        upper[row] = means[row] + away
+    return lower, means, upper
 
 
 @compiled

@@ -253,6 +253,7 @@ class Machine:
             return
         target = self.evaluation.target
         settings = self.settings[0]
+        settings["again"] = said.again
         settings["tag"] = self.tags.setdefault(said_in_words(said.tag), len(self.tags))
         self._want(TARGET, target)
         if isinstance(said.entry, Limit | Stop):
@@ -321,6 +322,10 @@ class Machine:
         plain = not settings["margin"] and not settings["has_band"]
         settings["aligned"] = aligned
         settings["one"] = aligned and one_series and plain
+        together = all(np.array_equal(bars.closed_at, self.times) for bars in traded_on)
+        settings["grid"] = aligned and together and np.array_equal(self.clock, self.times)
+        if settings["grid"]:
+            self.books["closes_now"] = 1
         settings["plain"] = settings["one"] and self._only_market_orders(traded_on[0])
 
     def _only_market_orders(self, bars: Bars) -> bool:

@@ -91,6 +91,9 @@ def decide(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any,
     told.change = told.value = told.equity = told.cash = 0.0
     told.held = book.quantity
     a.decisions += 1
+    a.pending = 1
+    if s.grid and price > 0:
+        book.mark, book.has_mark = price, 1
     outcome, is_met, wrong = NOTHING, False, DONE
     if price > 0:
         is_met = sized(a, s, books, orders, places, i, target, told)
@@ -386,6 +389,9 @@ def shape(s: Any, wants_of: Any, entry: Any, row: int, kind: int) -> int:
 @compiled
 def settle(a: Any, books: Any, orders: Any, at: int) -> None:
     """The end of a moment: what new orders replace is cancelled, then they work."""
+    if not a.pending:
+        return
+    a.pending = 0
     for i in range(a.count):
         book = nth(books, i)
         leaving, entering = order_of(orders, i, NEW_EXIT), order_of(orders, i, NEW_ENTRY)
@@ -395,9 +401,9 @@ def settle(a: Any, books: Any, orders: Any, at: int) -> None:
         if leaving.works or entering.works:
             drop(a, books, orders, i)
             if leaving.works:
-                hand_in(a, orders, i, NEW_EXIT, EXIT, at)
+                hand_in(a, books, orders, i, NEW_EXIT, EXIT, at)
             if entering.works:
-                hand_in(a, orders, i, NEW_ENTRY, ENTRY, at)
+                hand_in(a, books, orders, i, NEW_ENTRY, ENTRY, at)
 
 
 @compiled
@@ -407,16 +413,18 @@ def drop(a: Any, books: Any, orders: Any, i: int) -> None:
         if order_of(orders, i, slot).works:
             order_of(orders, i, slot).works = 0
             order_of(orders, i, slot).has_legs = 0
+            nth(books, i).works -= 1
             a.works -= 1
             conclude(books, orders, i, slot)
 
 
 @compiled
-def hand_in(a: Any, orders: Any, i: int, new: int, slot: int, at: int) -> None:
+def hand_in(a: Any, books: Any, orders: Any, i: int, new: int, slot: int, at: int) -> None:
     order, told = order_of(orders, i, slot), order_of(orders, i, new)
     copy(order, told)
     told.works = 0
     order.active_from = at
+    nth(books, i).works += 1
     a.works += 1
 
 

@@ -150,6 +150,7 @@ BOOK: Final = np.dtype(
         ("budget", "f8"),
         ("volume", "f8"),
         ("cancels", "i8"),  # what works is cancelled at the end of the moment
+        ("works", "i8"),  # orders at work
     ],
     align=True,
 )
@@ -171,6 +172,7 @@ ACCOUNT: Final = np.dtype(
         ("moment", "i8"),  # the next to close
         ("clock_row", "i8"),
         ("works", "i8"),  # orders at work, all instruments together
+        ("pending", "i8"),  # whether this moment decided something
         ("count", "i8"),  # instruments
         # what waits for the next open in a plain run: units to sell, units to buy, money to spend
         ("leaving", "f8"),
@@ -247,9 +249,11 @@ SETTINGS: Final = np.dtype(
         ("time_exit", "i8"),
         ("entry_type", "i8"),
         ("tag", "i8"),
+        ("again", "i8"),  # a target acts though it repeats the one before
         # how the bars lie
         ("aligned", "i8"),  # fills are taken from the bars that decisions are made on
         ("one", "i8"),  # and they are one series, and the clock
+        ("grid", "i8"),  # and all series and the clock close together
         ("plain", "i8"),  # see kernels/plain.py
         ("records_decisions", "i8"),
         ("only_counts", "i8"),  # fills leave no record

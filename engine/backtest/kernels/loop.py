@@ -44,7 +44,7 @@ def run(a: Any, s: Any, books: Any, orders: Any, fills: Any, decisions: Any,
             return FULL
         if s.records_decisions and a.records_room - a.records < room_needed:
             return FULL
-        if s.one and calm(a, books, orders, places, wants, until):
+        if s.one and calm(a, s, books, orders, places, wants, until):
             continue
         m = a.moment
         at = whole(a.times, m)
@@ -63,6 +63,14 @@ def run(a: Any, s: Any, books: Any, orders: Any, fills: Any, decisions: Any,
 def begin_moment(a: Any, s: Any, books: Any, orders: Any, fills: Any, decisions: Any,
                  places: Any, ready: Any, at: int) -> None:  # fmt: skip
     """Bars that close now: fills, then marks, then what the account owes, then its equity."""
+    if s.grid:
+        grid_moment(a, s, books, orders, fills, places, ready)
+        if s.margin:
+            owe(a, s, books, orders, decisions, at)
+        a.moment_at = at
+        a.equity = equity_of(a, books)
+        a.peak = max(a.peak, a.equity)
+        return
     for i in range(a.count):
         book = nth(books, i)
         after = book.row + 1
@@ -89,6 +97,23 @@ def begin_moment(a: Any, s: Any, books: Any, orders: Any, fills: Any, decisions:
     a.moment_at = at
     a.equity = equity_of(a, books)
     a.peak = max(a.peak, a.equity)
+
+
+@compiled
+def grid_moment(
+    a: Any, s: Any, books: Any, orders: Any, fills: Any, places: Any, ready: Any
+) -> None:
+    """The next row of every series. Only what is held, or may be soon, has its mark moved."""
+    for i in range(a.count):
+        book = nth(books, i)
+        book.row += 1
+        book.asked_row = book.row
+    if a.works:
+        on_bars(a, s, books, orders, fills, places, ready)
+    for i in range(a.count):
+        book = nth(books, i)
+        if book.quantity != 0 or book.works:
+            book.mark, book.has_mark = number(nth(places, i).close, book.row), 1
 
 
 @compiled
@@ -126,7 +151,7 @@ def hear(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any,
             continue
         if np.isinf(target):
             return BAD_SIGNAL
-        known = target == asked or target == book.target
+        known = target == book.target or (target == asked and not s.again)
         if known and not left_band(a, s, books, orders, i, target):
             continue
         wrong = decide(a, s, books, orders, decisions, places, wants, i, SIGNAL, target, s.tag, at)  # fmt: skip
@@ -171,6 +196,7 @@ def liquidate(a: Any, s: Any, books: Any, orders: Any, decisions: Any, at: int) 
             return
     book, leaving = nth(books, largest), order_of(orders, largest, NEW_EXIT)
     a.decisions += 1
+    a.pending = 1
     told = nth(decisions, a.records)
     told.at, told.book, told.kind, told.tag, told.outcome = at, largest, LIQUIDATION, 0, ORDERED
     told.row, told.bar, told.target, told.previous = a.clock_row, book.asked_row, 0.0, book.target
@@ -194,7 +220,7 @@ def liquidate(a: Any, s: Any, books: Any, orders: Any, decisions: Any, at: int) 
 
 
 @compiled
-def calm(a: Any, books: Any, orders: Any, places: Any, wants: Any, until: int) -> bool:
+def calm(a: Any, s: Any, books: Any, orders: Any, places: Any, wants: Any, until: int) -> bool:
     """Pass over the moments from here in which one instrument's bars touch no order and its target stays.
 
     Only where that is all that can happen in a moment: one series, whose bars are the clock; no margin, no
@@ -220,7 +246,7 @@ def calm(a: Any, books: Any, orders: Any, places: Any, wants: Any, until: int) -
         row += 1
         before = asked
         asked = number(target, row * step)
-        if not (asked == before or asked == stands or asked != asked):
+        if asked != stands and (s.again or asked != before) and asked == asked:
             asked = before
             row -= 1
             break

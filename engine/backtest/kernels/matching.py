@@ -27,7 +27,7 @@ def on_bars(a: Any, s: Any, books: Any, orders: Any, fills: Any, places: Any,
     count = 0
     for i in range(a.count):
         book = nth(books, i)
-        if not book.closes_now or flag(nth(places, i).filled, book.row):
+        if book.works == 0 or not book.closes_now or flag(nth(places, i).filled, book.row):
             continue
         opened_at = whole(nth(places, i).opened_at, book.row)
         book.volume = number(nth(places, i).volume, book.row)
@@ -58,7 +58,8 @@ def on_bars(a: Any, s: Any, books: Any, orders: Any, fills: Any, places: Any,
             )
             fill(a, s, books, orders, fills, i, slot, price, opened_at, maker)
     for i in range(a.count):
-        if not nth(books, i).closes_now or flag(nth(places, i).filled, nth(books, i).row):
+        book = nth(books, i)
+        if book.works == 0 or not book.closes_now or flag(nth(places, i).filled, book.row):
             continue
         if s.path:
             along(a, s, books, orders, fills, places, i)
