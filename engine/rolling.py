@@ -121,7 +121,10 @@ def _once(function: Any, *given: Any) -> Any:
         if (found := memory.get(key)) is not None:
             return found
     arrays = [_floats(one) if isinstance(one, np.ndarray) else one for one in given]
-    found = function(*arrays)
+    # numpy's own memory: large pieces of it come in large pages.
+    outs = tuple(np.empty(len(arrays[0])) for _ in range(3 if function is _bands else 1))
+    function(*arrays, *outs)
+    found = outs if len(outs) > 1 else outs[0]
     for column in found if isinstance(found, tuple) else (found,):
         column.flags.writeable = False
     if memory is not None:
@@ -169,10 +172,9 @@ def _divided(out: Any, total: Any, count: int, by: float) -> None:
 
 
 @compiled
-def _sums(values: Any, window: int, by: float) -> Any:
+def _sums(values: Any, window: int, by: float, out: Any) -> None:
     """Sums of 1, 2, 4, ... neighbours, put together to the window's length, smallest part first."""
     n = len(values)
-    out = np.empty(n)
     out[: min(window - 1, n)] = np.nan
     one, other, total = np.empty(_BLOCK + window), np.empty(_BLOCK + window), np.empty(_BLOCK)
     start = window - 1
@@ -194,7 +196,6 @@ def _sums(values: Any, window: int, by: float) -> Any:
             width *= 2
         _divided(out[start:end], total, rows, by)
         start = end
-    return out
 
 
 @compiled
@@ -220,10 +221,9 @@ def _appended(
 
 
 @compiled
-def _moments(values: Any, window: int) -> Any:
-    """(means, population deviations) of each window, put together as `_sums` does."""
+def _moments(values: Any, window: int, means: Any, deviations: Any) -> None:
+    """Means and population deviations of each window, put together as `_sums` does."""
     n = len(values)
-    means, deviations = np.empty(n), np.empty(n)
     means[: min(window - 1, n)] = np.nan
     deviations[: min(window - 1, n)] = np.nan
     size = _BLOCK + window
@@ -256,31 +256,26 @@ def _moments(values: Any, window: int) -> Any:
             means[start + j] = total[j] / window
             deviations[start + j] = np.sqrt(square[j] / window)
         start = end
-    return means, deviations
 
 
 @compiled
-def _deviations(values: Any, window: int) -> Any:
-    return _moments(values, window)[1]
+def _deviations(values: Any, window: int, out: Any) -> None:
+    _moments(values, window, np.empty(len(values)), out)
 
 
 @compiled
-def _bands(values: Any, window: int, deviations: float) -> Any:
+def _bands(values: Any, window: int, deviations: float, lower: Any, means: Any, upper: Any) -> None:
     """The mean, and so many deviations below and above it."""
-    means, widths = _moments(values, window)
-    n = len(values)
-    lower, upper = np.empty(n), np.empty(n)
-    for row in range(n):
-        away = deviations * widths[row]
+    _moments(values, window, means, upper)
+    for row in range(len(values)):
+        away = deviations * upper[row]
         lower[row] = means[row] - away
         upper[row] = means[row] + away
-    return lower, means, upper
 
 
 @compiled
-def _smoothed(values: Any, alpha: float, least: int) -> Any:
+def _smoothed(values: Any, alpha: float, least: int, out: Any) -> None:
     n = len(values)
-    out = np.empty(n)
     mean, seen, keeps = np.nan, 0, 1.0 - alpha
     for row in range(n):
         value = values[row]
@@ -288,13 +283,11 @@ def _smoothed(values: Any, alpha: float, least: int) -> Any:
             seen += 1
             mean = value if seen == 1 else keeps * mean + alpha * value
         out[row] = mean if seen >= least else np.nan
-    return out
 
 
 @compiled
-def _strength(values: Any, window: int) -> Any:
+def _strength(values: Any, window: int, out: Any) -> None:
     n = len(values)
-    out = np.empty(n)
     alpha = 1.0 / window
     keeps = 1.0 - alpha
     gains = losses = 0.0
@@ -309,13 +302,12 @@ def _strength(values: Any, window: int) -> Any:
             out[row] = 100.0
         else:
             out[row] = 100.0 - 100.0 / (1.0 + gains / losses)
-    return out
 
 
 @compiled
-def _ranges(high: Any, low: Any, close: Any, window: int) -> Any:
+def _ranges(high: Any, low: Any, close: Any, window: int, out: Any) -> None:
     n = len(close)
-    out = np.full(n, np.nan)
+    out[:] = np.nan
     total = 0.0
     for row in range(n):
         span = high[row] - low[row]
@@ -328,14 +320,12 @@ def _ranges(high: Any, low: Any, close: Any, window: int) -> Any:
                 out[row] = total / window
         else:
             out[row] = (out[row - 1] * (window - 1) + span) / window
-    return out
 
 
 @compiled
-def _extremes(values: Any, window: int, sign: float) -> Any:
+def _extremes(values: Any, window: int, sign: float, out: Any) -> None:
     """The candidates for the extreme wait in a ring, each better than the ones after it."""
     n = len(values)
-    out = np.empty(n)
     waiting = np.empty(window, np.int64)
     first = last = 0
     unknown = -1  # the newest row without a value
@@ -351,4 +341,3 @@ def _extremes(values: Any, window: int, sign: float) -> Any:
         last += 1
         whole = row >= window - 1 and unknown <= row - window
         out[row] = values[waiting[first % window]] if whole else np.nan
-    return out

@@ -90,6 +90,7 @@ class Asking(Machine):
 
     def _set_signals(self) -> None:
         """There are none yet."""
+        self.settings[0]["counts_age"] = 1
 
     # What the strategy sees -----------------------------------------------------------------
 

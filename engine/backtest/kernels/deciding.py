@@ -77,6 +77,8 @@ def decide(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any,
            wants: Any, i: int, kind: int, target: float, tag: int, at: int) -> int:  # fmt: skip
     """One decision, its orders waiting for the end of the moment. DONE or BAD_SIGNAL."""
     book = nth(books, i)
+    if s.grid:
+        book.row = book.asked_row = a.moment
     price = book.mark if book.has_mark else 0.0
     if book.asked_row >= 0:
         price = number(nth(places, i).asked_close, book.asked_row)

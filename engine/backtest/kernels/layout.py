@@ -247,6 +247,7 @@ SETTINGS: Final = np.dtype(
         # what the strategy asks for
         ("legs", "i8", (3,)),  # slots of the exits, in the order the strategy names them
         ("time_exit", "i8"),
+        ("counts_age", "i8"),  # a time exit may still come
         ("entry_type", "i8"),
         ("tag", "i8"),
         ("again", "i8"),  # a target acts though it repeats the one before
@@ -254,6 +255,7 @@ SETTINGS: Final = np.dtype(
         ("aligned", "i8"),  # fills are taken from the bars that decisions are made on
         ("one", "i8"),  # and they are one series, and the clock
         ("grid", "i8"),  # and all series and the clock close together
+        ("side_by_side", "i8"),  # and so do the targets of a moment; see loop.hear
         ("plain", "i8"),  # see kernels/plain.py
         ("records_decisions", "i8"),
         ("only_counts", "i8"),  # fills leave no record

@@ -103,17 +103,22 @@ def begin_moment(a: Any, s: Any, books: Any, orders: Any, fills: Any, decisions:
 def grid_moment(
     a: Any, s: Any, books: Any, orders: Any, fills: Any, places: Any, ready: Any
 ) -> None:
-    """The next row of every series. Only what is held, or may be soon, has its mark moved."""
-    for i in range(a.count):
-        book = nth(books, i)
-        book.row += 1
-        book.asked_row = book.row
+    """Every series has a row now. Only what is held, or may be soon, is moved to it."""
+    row = a.moment
     if a.works:
+        for i in range(a.count):
+            if nth(books, i).works:
+                nth(books, i).row = row
         on_bars(a, s, books, orders, fills, places, ready)
-    for i in range(a.count):
+        for i in range(a.count):
+            book = nth(books, i)
+            if book.works:
+                book.mark, book.has_mark = number(nth(places, i).close, row), 1
+    for k in range(a.booked):
+        i = nth(books, k).booked
         book = nth(books, i)
-        if book.quantity != 0 or book.works:
-            book.mark, book.has_mark = number(nth(places, i).close, book.row), 1
+        if book.quantity != 0:
+            book.mark, book.has_mark = number(nth(places, i).close, row), 1
 
 
 @compiled
@@ -128,6 +133,8 @@ def end_moment(a: Any, books: Any, orders: Any, m: int, at: int) -> None:
 def age(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any,
         wants: Any, at: int) -> None:  # fmt: skip
     """`TradingCore._age`: positions grow one bar older; those past their time leave."""
+    if s.time_exit == 0 and not s.counts_age:
+        return  # nobody asks how old a position is
     for i in range(a.count):
         book = nth(books, i)
         if book.quantity == 0 or book.opened_at >= at:
@@ -142,6 +149,8 @@ def age(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any,
 def hear(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any,
          wants: Any, at: int) -> int:  # fmt: skip
     """`TradingCore._hear_arrays`: targets that are new, or whose exposure left its band."""
+    if s.side_by_side and a.clock_row > 0 and says_the_same(a, wants):
+        return DONE
     for i in range(a.count):
         book = nth(books, i)
         target = wanted(nth(wants, i), TARGET, a.clock_row)
@@ -158,6 +167,17 @@ def hear(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any,
         if wrong != DONE:
             return wrong
     return DONE
+
+
+@compiled
+def says_the_same(a: Any, wants: Any) -> bool:
+    """Whether every target is, bit for bit, that of the row before: then none of them acts."""
+    here = wants.address[TARGET] + 8 * a.count * a.clock_row
+    before = here - 8 * a.count
+    different = 0
+    for i in range(a.count):
+        different += whole(here, i) != whole(before, i)
+    return different == 0
 
 
 # Margin ---------------------------------------------------------------------------------------
