@@ -81,9 +81,9 @@ class Machine:
         self._traded_on = traded_on
         self.clock = specification.bars[evaluation.clock].closed_at
         self.times = self._moments(traded_on)
-        room = FIRST_ROOM + len(self.times) * count // 4
-        self.fills = np.zeros(room, layout.FILL)
-        self.decisions = np.zeros(room if decisions else 1, layout.DECISION)
+        room = FIRST_ROOM + len(self.times) * count // 8
+        self.fills = np.empty(room, layout.FILL)
+        self.decisions = np.empty(room if decisions else 1, layout.DECISION)
         self._set_account()
         self._set_settings(decisions=decisions)
         for i, bound in enumerate(traded):
@@ -323,6 +323,10 @@ class Machine:
         one_series = len(self.specification.bars) == 1 and not self.specification.finer
         plain = not settings["margin"] and not settings["has_band"]
         settings["aligned"] = aligned
+        settings["quiet_bars"] = any(bars.filled.any() for bars in traded_on)
+        costs, matching = self.specification.costs, self.specification.matching
+        settings["needs_volume"] = matching.volume_share is not None or costs.slippage_impact != 0
+        self._share_opens(traded_on)
         settings["one"] = aligned and one_series and plain
         every = [*(bars.closed_at for bars in traded_on), self.clock]
         settings["grid"] = (
@@ -339,6 +343,13 @@ class Machine:
             and self._side_by_side()
         )
         settings["plain"] = settings["one"] and self._only_market_orders(traded_on[0])
+
+    def _share_opens(self, traded_on: Sequence[Bars]) -> None:
+        """Series that open together need one column of times between them: one that is in the cache."""
+        first = traded_on[0].opened_at
+        for i, bars in enumerate(traded_on[1:], 1):
+            if _same(bars.opened_at, first):
+                self.places[i]["opened_at"] = self.places[0]["opened_at"]
 
     def _side_by_side(self) -> bool:
         """Whether the targets of a moment lie beside each other, instrument by instrument."""
@@ -361,7 +372,7 @@ class Machine:
             and not given.policy.rules()
             and not (book["has_lot"] or book["has_tick"])
             and not (book["min_quantity"] or book["min_value"])
-            and not bars.filled.any()
+            and not settings["quiet_bars"]
         )
 
     # Running --------------------------------------------------------------------------------
@@ -388,9 +399,9 @@ class Machine:
             self._make_room()
 
     def _make_room(self) -> None:
-        self.fills = np.concatenate([self.fills, np.zeros_like(self.fills)])
+        self.fills = np.concatenate([self.fills, np.empty_like(self.fills)])
         if len(self.decisions) > 1:
-            self.decisions = np.concatenate([self.decisions, np.zeros_like(self.decisions)])
+            self.decisions = np.concatenate([self.decisions, np.empty_like(self.decisions)])
         self._tell_room()
 
     def _tell_room(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.backtest import memory
 from engine.backtest.asking import Asking
 from engine.backtest.kernel import Machine, NotCovered
 from engine.backtest.kernels.layout import DECISION
@@ -22,6 +23,7 @@ def simulate(
     specification: Specification, *, decisions: bool = True, progress: Progress | None = None
 ) -> Simulated:
     """Kernel, loop or core. Whatever the strategy's own code raises comes through."""
+    memory.keep()
     strategy = strategy_of(specification)
     kind = Asking if strategy.is_scalar() else Machine
     evaluation = Evaluation(strategy, specification.inputs, specification.bars)

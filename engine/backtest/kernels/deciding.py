@@ -79,6 +79,8 @@ def decide(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any,
     book = nth(books, i)
     if s.grid:
         book.row = book.asked_row = a.moment
+        if book.row + 1 < book.rows:
+            book.ahead = number(nth(places, i).open, book.row + 1)
     price = book.mark if book.has_mark else 0.0
     if book.asked_row >= 0:
         price = number(nth(places, i).asked_close, book.asked_row)
@@ -93,7 +95,7 @@ def decide(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any,
     told.change = told.value = told.equity = told.cash = 0.0
     told.held = book.quantity
     a.decisions += 1
-    a.pending = 1
+    wait(a, books, i)
     if s.grid and price > 0:
         book.mark, book.has_mark = price, 1
     outcome, is_met, wrong = NOTHING, False, DONE
@@ -125,6 +127,16 @@ def decide(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any,
 
 
 @compiled
+def wait(a: Any, books: Any, i: int) -> None:
+    """The end of the moment looks at this instrument."""
+    book = nth(books, i)
+    if not book.pending:
+        book.pending = 1
+        nth(books, a.pending).decided = i
+        a.pending += 1
+
+
+@compiled
 def leaves_now(orders: Any, i: int) -> bool:
     return order_of(orders, i, NEW_EXIT).works or order_of(orders, i, NEW_ENTRY).works
 
@@ -137,8 +149,10 @@ def sized(a: Any, s: Any, books: Any, orders: Any, places: Any, i: int,
           target: float, told: Any) -> bool:  # fmt: skip
     """`size`: writes change or value; whether nothing is to be traded since what is held is wanted."""
     book, price = nth(books, i), told.price
-    told.equity = own_equity(a, books)
-    told.cash = free_cash(a, s, books, orders, i)
+    leaves = target == 0 or (target < 0 and not s.margin)
+    if s.records_decisions or not leaves:
+        told.equity = own_equity(a, books)
+        told.cash = free_cash(a, s, books, orders, i)
     if s.method == VOLATILITY and target != 0:
         told.volatility = volatility_of(book, places, i, s.volatility_window)
     if target < 0 and not s.margin:
@@ -391,11 +405,10 @@ def shape(s: Any, wants_of: Any, entry: Any, row: int, kind: int) -> int:
 @compiled
 def settle(a: Any, books: Any, orders: Any, at: int) -> None:
     """The end of a moment: what new orders replace is cancelled, then they work."""
-    if not a.pending:
-        return
-    a.pending = 0
-    for i in range(a.count):
+    for k in range(a.pending):
+        i = nth(books, k).decided
         book = nth(books, i)
+        book.pending = 0
         leaving, entering = order_of(orders, i, NEW_EXIT), order_of(orders, i, NEW_ENTRY)
         if book.cancels:
             book.cancels = 0
@@ -406,6 +419,7 @@ def settle(a: Any, books: Any, orders: Any, at: int) -> None:
                 hand_in(a, books, orders, i, NEW_EXIT, EXIT, at)
             if entering.works:
                 hand_in(a, books, orders, i, NEW_ENTRY, ENTRY, at)
+    a.pending = 0
 
 
 @compiled

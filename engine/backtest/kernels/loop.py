@@ -8,7 +8,7 @@ import numpy as np
 
 from engine.backtest.kernels.books import carry, equity_of, gross_of
 from engine.backtest.kernels.columns import TARGET, nth, number, order_of, put, whole
-from engine.backtest.kernels.deciding import decide, left_band, settle, wanted
+from engine.backtest.kernels.deciding import decide, left_band, settle, wait, wanted
 from engine.backtest.kernels.filling import renew, worsened
 from engine.backtest.kernels.layout import (
     BAD_SIGNAL,
@@ -67,8 +67,8 @@ def begin_moment(a: Any, s: Any, books: Any, orders: Any, fills: Any, decisions:
         grid_moment(a, s, books, orders, fills, places, ready)
         if s.margin:
             owe(a, s, books, orders, decisions, at)
+            a.equity = equity_of(a, books)
         a.moment_at = at
-        a.equity = equity_of(a, books)
         a.peak = max(a.peak, a.equity)
         return
     for i in range(a.count):
@@ -114,11 +114,14 @@ def grid_moment(
             book = nth(books, i)
             if book.works:
                 book.mark, book.has_mark = number(nth(places, i).close, row), 1
+    worth = a.cash
     for k in range(a.booked):
         i = nth(books, k).booked
         book = nth(books, i)
         if book.quantity != 0:
             book.mark, book.has_mark = number(nth(places, i).close, row), 1
+            worth += book.quantity * book.mark
+    a.equity = worth
 
 
 @compiled
@@ -216,7 +219,7 @@ def liquidate(a: Any, s: Any, books: Any, orders: Any, decisions: Any, at: int) 
             return
     book, leaving = nth(books, largest), order_of(orders, largest, NEW_EXIT)
     a.decisions += 1
-    a.pending = 1
+    wait(a, books, largest)
     told = nth(decisions, a.records)
     told.at, told.book, told.kind, told.tag, told.outcome = at, largest, LIQUIDATION, 0, ORDERED
     told.row, told.bar, told.target, told.previous = a.clock_row, book.asked_row, 0.0, book.target
