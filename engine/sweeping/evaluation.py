@@ -10,7 +10,7 @@ from rq.timeouts import JobTimeoutException
 
 from engine.backtest.job import conclude
 from engine.backtest.provenance import start_chance
-from engine.backtest.simulation import simulate
+from engine.backtest.simulation import fastest
 from engine.backtest.specification import Specification
 from engine.work import AttemptSuperseded, JobCancelled
 
@@ -66,7 +66,7 @@ def _evaluated(
 ) -> Evaluated:
     own = replace(specification, parameters=parameters)
     try:
-        simulated = simulate(own, decisions=False, progress=progress)
+        simulated = fastest(own, decisions=False, progress=progress)
         values = {m.name: m.value for m in conclude(own, simulated).metrics}
     except _INTERRUPTIONS:
         raise
