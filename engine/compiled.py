@@ -2,7 +2,7 @@
 
 numba looks only at a function's own file to know whether its code on disk is still right; functions
 that call each other across files would go on with old code. So the folder it is kept in carries a hash
-of all files with such functions. `seraphim compile` fills it ahead of the first run (`engine.ahead`).
+of all files with such functions. `seraphim compile` fills it ahead of the first run (`engine.warming`).
 """
 
 from __future__ import annotations

@@ -7,6 +7,10 @@ a backtest.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 import numpy as np
@@ -22,45 +26,118 @@ _BLOCK: Final = 1024
 
 def window_sums(values: Column, window: int) -> Column:
     """float64[n]: the sum of each `window` values, NaN in the rows before the first whole one."""
-    return _sums(_floats(values), window, 1.0)  # type: ignore[no-any-return]
+    return _once(_sums, values, window, 1.0)
 
 
 def window_means(values: Column, window: int) -> Column:
     """float64[n]: the mean of each `window` values."""
-    return _sums(_floats(values), window, float(window))  # type: ignore[no-any-return]
+    return _once(_sums, values, window, float(window))
 
 
 def window_deviations(values: Column, window: int) -> Column:
     """float64[n]: the population standard deviation of each `window` values."""
-    values = _floats(values)
-    return _deviations(values, window_means(values, window), window)  # type: ignore[no-any-return]
+    return _once(_deviations, values, window)
 
 
 def smoothed(values: Column, alpha: float, least: int) -> Column:
     """float64[n]: the exponential average seeded with the first value, shown from the `least`-th value on.
 
-    Values that are NaN before the first one are no values; a later one counts as the average itself.
+    Values that are NaN are no values: the average stays as it is.
     """
-    return _smoothed(_floats(values), alpha, least)  # type: ignore[no-any-return]
+    return _once(_smoothed, values, alpha, least)
 
 
 def wilder_strength(values: Column, window: int) -> Column:
     """float64[n]: gains over all moves by Wilder's averages, 0 to 100."""
-    return _strength(_floats(values), window)  # type: ignore[no-any-return]
+    return _once(_strength, values, window)
 
 
 def wilder_ranges(high: Column, low: Column, close: Column, window: int) -> Column:
     """float64[n]: Wilder's average of the true range, seeded with the mean of the first `window`."""
-    return _ranges(_floats(high), _floats(low), _floats(close), window)  # type: ignore[no-any-return]
+    return _once(_ranges, high, low, close, window)
 
 
 def extremes(values: Column, window: int, sign: float) -> Column:
     """float64[n]: the highest (`sign` 1) or lowest (-1) of each `window` values."""
-    return _extremes(_floats(values), window, sign)  # type: ignore[no-any-return]
+    return _once(_extremes, values, window, sign)
+
+
+# Columns that are asked for again ---------------------------------------------------------------
+
+
+class _Memory:
+    """Columns by what they were worked out from, the newest `most` bytes of them."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+        self._columns: OrderedDict[tuple[Any, ...], tuple[Column, tuple[Any, ...]]] = OrderedDict()
+
+    def get(self, key: tuple[Any, ...]) -> Column | None:
+        found = self._columns.get(key)
+        if found is None:
+            return None
+        self._columns.move_to_end(key)
+        return found[0]
+
+    def keep(self, key: tuple[Any, ...], column: Column, sources: tuple[Any, ...]) -> None:
+        """Its sources are kept too: their addresses are part of the key."""
+        self._columns[key] = column, sources
+        self._held += column.nbytes
+        while self._held > self._most and len(self._columns) > 1:
+            _, (oldest, _) = self._columns.popitem(last=False)
+            self._held -= oldest.nbytes
+
+
+_memory: ContextVar[_Memory | None] = ContextVar("columns", default=None)
+
+
+@contextmanager
+def remembered(most: int) -> Iterator[None]:
+    """Inside, a column that was worked out before is given again: the same, and not to be written into."""
+    token = _memory.set(_Memory(most))
+    try:
+        yield
+    finally:
+        _memory.reset(token)
+
+
+def _once(function: Any, *given: Any) -> Column:
+    """The column, read-only: two strategies may hold the same one."""
+    memory = _memory.get()
+    key: tuple[Any, ...] = ()
+    if memory is not None:
+        key = (function, *(_mark(one) if isinstance(one, np.ndarray) else one for one in given))
+        if (found := memory.get(key)) is not None:
+            return found
+    arrays = [_floats(one) if isinstance(one, np.ndarray) else one for one in given]
+    if function is _deviations:
+        arrays.insert(1, window_means(given[0], given[1]))
+    column: Column = function(*arrays)
+    column.flags.writeable = False
+    if memory is not None:
+        memory.keep(key, column, given)
+    return column
+
+
+def _mark(array: Column) -> tuple[int, int, tuple[int, ...]]:
+    return array.ctypes.data, len(array), array.strides
 
 
 def _floats(values: Any) -> Column:
-    return np.ascontiguousarray(values, dtype=np.float64)
+    """As compiled code takes them: whether they may be written into would be another type."""
+    column = np.ascontiguousarray(values, dtype=np.float64)
+    return column if column.flags.writeable else np.asarray(_Writable(column))
+
+
+class _Writable:
+    """The same numbers, said to be writable. Nobody writes into them."""
+
+    def __init__(self, column: Column) -> None:
+        self._column = column
+        interface = dict(column.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
 
 
 @compiled

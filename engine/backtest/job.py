@@ -335,7 +335,7 @@ def conclude(specification: Specification, simulated: Simulated) -> Result:
     bars = {bound.instrument_id: specification.bars[bound.key] for bound in reversed(traded)}
     trades = round_trips(simulated.fills, bars)
     curve = Curve(
-        started_at=_began(specification, bars[traded[0].instrument_id]),
+        started_at=began(specification, bars[traded[0].instrument_id]),
         capital=specification.capital,
         times=simulated.times,
         equity=simulated.equity,
@@ -358,7 +358,7 @@ def conclude(specification: Specification, simulated: Simulated) -> Result:
     return Result(trades, metrics, _digest(trades, metrics), curve, calendar, held)
 
 
-def _began(specification: Specification, bars: Bars) -> int:
+def began(specification: Specification, bars: Bars) -> int:
     if specification.starts_at is not None:
         return int(specification.starts_at.timestamp()) * 1_000_000_000
     return int(bars.opened_at[0])

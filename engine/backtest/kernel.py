@@ -63,7 +63,8 @@ class Machine:
         self.evaluation = evaluation
         self.tags: dict[str, int] = {"": 0}
         self._kept: list[Any] = []
-        """Arrays whose addresses the kernels hold."""
+        """Arrays whose addresses the kernels hold; those of the signals apart."""
+        self._kept_signals: list[Any] = []
         traded = evaluation.traded
         count = len(traded)
         self.account = np.zeros(1, layout.ACCOUNT)
@@ -86,6 +87,7 @@ class Machine:
         for i, bound in enumerate(traded):
             self._set_book(i, specification.instruments[bound.instrument_id], bound.interval)
             self._set_places(i, traded_on[i], asked[i])
+        self._asked = asked
         self._set_signals()
         self._set_shortcuts(traded_on, asked)
         self.equity = np.empty(len(self.times))
@@ -307,7 +309,7 @@ class Machine:
             steps, starts = array.strides[0] // 8, list(range(count))
         else:
             raise NotCovered(f"levels of the shape {array.shape}")
-        self._kept.append(array)
+        self._kept_signals.append(array)
         for i in range(count):
             self.wants[i]["address"][place] = array.ctypes.data + 8 * starts[i]
             self.wants[i]["step"][place] = steps

@@ -18,7 +18,6 @@ from engine.bars import nanoseconds
 from engine.strategies.evaluation import Evaluation
 from shared.domain.decisions import Outcome as Decided
 
-
 WORTH_COMPILING: Final = 50_000
 """Bars from which on compiling, some 20 seconds, is sooner done than the core is."""
 

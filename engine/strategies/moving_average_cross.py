@@ -31,7 +31,7 @@ class MovingAverageCross(BaseStrategy):
         return {"short": sma(close, self.short_window), "long": sma(close, self.long_window)}
 
     def generate_signals(self, f):
-        target = np.where(f["short"] > f["long"], 1.0, 0.0)
+        target = (f["short"] > f["long"]).astype(float)
         target[np.isnan(f["long"])] = np.nan
         return Signals(target)
 

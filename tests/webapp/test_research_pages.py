@@ -330,7 +330,9 @@ def test_denied_decisions_are_found_with_value_and_limit(trader, rows, settings,
 
 def decided(rows, run):
     """The decisions of a run that a kernel did."""
-    return Decided(rows.get_one(RunSeriesRow, (run.id, "decisions")).data, run.options["risk_policy"])
+    return Decided(
+        rows.get_one(RunSeriesRow, (run.id, "decisions")).data, run.options["risk_policy"]
+    )
 
 
 def test_everything_can_be_taken_away_as_csv(viewer, rows, run):
@@ -345,7 +347,9 @@ def test_everything_can_be_taken_away_as_csv(viewer, rows, run):
         ).all()
         assert [int(line["number"]) for line in lines] == [row.number for row in stored]
         assert {line["symbol"] for line in lines} == {"ACME"}
-    lines = list(csv.DictReader(io.StringIO(viewer.get(f"/research/runs/{run.id}/decisions.csv").text)))
+    lines = list(
+        csv.DictReader(io.StringIO(viewer.get(f"/research/runs/{run.id}/decisions.csv").text))
+    )
     kept = decided(rows, run)
     assert [int(line["number"]) for line in lines] == list(range(1, len(kept) + 1))
     assert [line["outcome"] for line in lines] == [kept.row(i).outcome for i in range(len(kept))]

@@ -84,6 +84,7 @@ def page(sweep_id: int) -> str:
         **progress_of(sweep),
         **table_of(sweep),
         map=asked,
+        leaking=standing.leaking_run(sweep),
         axes=standing.varied(sweep),
         axis_text=standing.axis_text,
         columns=points.columns_of(sweep),

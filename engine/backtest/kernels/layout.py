@@ -164,6 +164,7 @@ ACCOUNT: Final = np.dtype(
         ("decisions", "i8"),  # decided so far; recorded ones may be fewer
         ("booked", "i8"),  # instruments that were traded
         ("fills", "i8"),
+        ("entered", "i8"),  # how often something was bought from flat, in a plain run
         ("records", "i8"),
         ("called", "i8"),
         ("moment_at", "i8"),  # the newest closed moment; 0 before the first
@@ -251,6 +252,7 @@ SETTINGS: Final = np.dtype(
         ("one", "i8"),  # and they are one series, and the clock
         ("plain", "i8"),  # see kernels/plain.py
         ("records_decisions", "i8"),
+        ("only_counts", "i8"),  # fills leave no record
     ],
     align=True,
 )
@@ -338,3 +340,24 @@ DECISION: Final = np.dtype(
     ],
     align=True,
 )
+
+WORTH: Final = np.dtype(
+    [
+        ("bars", "i8"),
+        ("before", "f8"),  # the newest marked equity
+        ("total", "f8"),  # of returns from bar to bar
+        ("squares", "f8"),
+        ("peak", "f8"),
+        ("lowest", "f8"),  # the deepest fall from a peak, as a fraction
+        ("floor", "f8"),  # equity that would be as deep a fall
+        # rows that end a day, and equity there
+        ("day", "i8"),
+        ("days", "i8"),
+        ("day_rows", "i8"),
+        ("day_equity", "i8"),
+        # running sums of the price's returns and of their squares, side by side
+        ("returns", "i8"),
+    ],
+    align=True,
+)
+"""What a run came to."""

@@ -127,11 +127,13 @@ def trade(a: Any, s: Any, book: Any, fills: Any, raw: float, row: int) -> None:
     if fee > 0:
         a.cash -= fee
     a.fees += fee
-    told = nth(fills, a.fills)
+    a.fills += 1
+    if s.only_counts:
+        return
+    told = nth(fills, a.fills - 1)
     told.book, told.side, told.tag = 0, side, s.tag
     told.leg = LEG_EXIT if leaves else 0
     told.at, told.quantity, told.price, told.raw, told.fee = row, quantity, price, raw, fee
-    a.fills += 1
     if price != raw:
         lost = abs(price - raw) * quantity
         spread = min(lost, s.half_spread * raw * quantity)
@@ -149,6 +151,7 @@ def hold(a: Any, book: Any, side: int, quantity: float, price: float, at: int) -
     if side > 0:
         if before == 0:
             book.opened_at = at
+            a.entered += 1
         book.cost = book.cost + change * price
     elif quantity < before:
         released = book.cost * quantity / before

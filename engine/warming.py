@@ -1,4 +1,4 @@
-"""Everything compiled ahead: one small run of each shape, so that no user waits for the compiler.
+"""Machine code before it is needed: made ahead of the first run, loaded by a worker for all its forks.
 
 numba compiles a function when it is first called with some types, and what calls it from Python decides
 them. So each door to compiled code is gone through here once, with the types it is really called with.
@@ -9,10 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
-import numba
 import numpy as np
+from numba.core.dispatcher import Dispatcher
 
 from engine import compiled, indicators
 from engine.backtest.job import conclude
@@ -23,9 +25,12 @@ from engine.bars import SECOND, Bars
 from engine.costs import Costs
 from engine.margin import Margin
 from engine.matching import Intrabar, Matching
+from engine.risk.rules import OFF, RiskPolicy
 from engine.strategies.base import BaseStrategy, Moment
 from engine.strategies.evaluation import BoundInput
+from engine.sweeping.evaluation import evaluate
 from shared.domain.instruments import Instrument
+from shared.domain.objectives import ALWAYS_KEPT
 from shared.domain.signals import Limit, Signal, Signals, StopLoss, TakeProfit, TrailingStop
 
 ROWS: Final = 300
@@ -52,7 +57,7 @@ def make_ready(say: Say | None = None) -> bool:
 
 
 def load() -> None:
-    """Bring the machine code of runs into this process, so that its forks have it; nothing is compiled."""
+    """Bring all machine code into this process, so that its forks have it; nothing if it is not made yet."""
     if compiled.is_ready():
         for step in STEPS.values():
             step()
@@ -90,7 +95,7 @@ class Protected(Crossing):
 class Asked(BaseStrategy):
     """In and out bar by bar."""
 
-    symbols: ClassVar = ("A",)
+    symbols: ClassVar[tuple[str, ...]] = ("A",)
 
     def features(self, bars: Any) -> Any:
         return {key: b.close for key, b in bars.items()}
@@ -129,6 +134,7 @@ def specification(strategy: type[BaseStrategy], count: int = 1) -> Specification
         bars={key: made_bars(number) for key, number in zip(keys, numbers, strict=True)},
         instruments={n: Instrument(n, "replay", "AB"[n - 1], "AB"[n - 1], "USD") for n in numbers},
         costs=Costs(0.001),
+        policy=OFF,
     )
 
 
@@ -166,14 +172,21 @@ def _with_margin() -> None:
     _run(Protected, margin=margin, matching=Matching(Intrabar.OHLC_PATH))
 
 
+def _searches() -> None:
+    (found,) = evaluate(specification(Crossing), [{}], ALWAYS_KEPT)
+    assert not found.error, found.error
+
+
 STEPS: Final[dict[str, Callable[[], None]]] = {
     "indicators": _indicators,
     "runs of one instrument": lambda: _run(Crossing),
     "stops, targets and limits": lambda: _run(Protected),
+    "risk rules": lambda: _run(Protected, policy=RiskPolicy()),
     "margin": _with_margin,
     "several instruments": lambda: _run(Protected, 2),
     "strategies asked bar by bar": lambda: _run(Asked),
     "several of those": lambda: _run(AskedForTwo, 2),
+    "searches": _searches,
 }
 
 
@@ -182,18 +195,14 @@ STEPS: Final[dict[str, Callable[[], None]]] = {
 
 def _functions() -> Iterator[tuple[str, Any]]:
     """Those that are called: what is copied into others has no code of its own."""
-    from importlib import import_module
-
     for file in compiled.sources():
         module = import_module("engine." + file.removesuffix(".py").replace("/", "."))
         for name, found in vars(module).items():
-            is_own = isinstance(found, numba.core.dispatcher.Dispatcher)
-            if is_own and found.__module__ == module.__name__:
-                if found.targetoptions.get("inline") != "always":
-                    yield f"{module.__name__}.{name}", found
+            is_compiled = isinstance(found, Dispatcher)
+            is_own = is_compiled and found.__module__ == module.__name__
+            if is_own and found.targetoptions.get("inline") != "always":
+                yield f"{module.__name__}.{name}", found
 
 
 def _is_kept(function: Any) -> bool:
-    from pathlib import Path
-
     return Path(function._cache._cache_file._index_path).exists()
