@@ -43,10 +43,9 @@ class Crew:
         self._began = time.monotonic()
         self._kept = 0.0
         self._done_before = self._done()
-        # A fork takes over what is imported and loaded already.
         if workers:
             warming.make_ready()
-            warming.load()
+            warming.load()  # here, once: every fork takes it over
         self._fork = multiprocessing.get_context("fork")
         self._births = 0
         self._children = [self._child() for _ in range(workers)]
