@@ -325,9 +325,8 @@ class Assembly:
                 Matching.from_json(row.matching),
             )
             assert row.market_time is not None
-            if costs.fee_tiers:
-                for day, value in books.traded_by_day(connection, row.id, row.market_time):
-                    broker.traded.add(day, value)
+            for day, value in books.traded_by_day(connection, row.id, row.market_time):
+                broker.traded.add(day, value)  # tiers may come with the next settings
             intervals: set[int] = {BASE_INTERVAL}
             feed = self._feed(session, row, instruments, lambda: loop.intervals or intervals)
             loop = AccountLoop(

@@ -36,7 +36,8 @@ class Costs:
     slippage         fraction of the price
     fee_per_unit     quote units for each base unit traded
     fee_minimum      quote units that an order pays at least, once any of it trades
-    fee_tiers        ((value traded in 30 days, rate from there on), ...), rising; replaces `fee_rate`
+    fee_tiers        ((value traded in 30 days, rate from there on), ...), rising; replaces `fee_rate`. What was
+                     traded counts all of the account's fills, those at an instrument's own rate as well
     slippage_fixed   quote units
     slippage_impact  fraction of the price at a share of 1; times the square of the share
     spread           the whole spread as a fraction of the price; half of it is paid each time

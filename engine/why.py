@@ -227,6 +227,11 @@ def _nothing(facts: Facts, decision: DecisionFacts) -> Verdict:
             "exit_unknown",
             f"the {found[1]} of its {found[2]} was not known yet, and it does not enter unprotected",
         )
+    if reason == "the distance of an exit is not known yet":
+        return Verdict(
+            "exit_unknown",
+            "the distance of an exit was not known yet, and it does not enter unprotected",
+        )
     return _too_little(facts, decision) or Verdict(
         "nothing", reason or "there was nothing to order"
     )
@@ -250,8 +255,12 @@ def _too_little(facts: Facts, decision: DecisionFacts) -> Verdict | None:
             (abs(float(s["value"])) for s in reversed(decision.steps) if s["name"] == "change"),
             None,
         )
+        if size is None and not reason[:1].isdigit():
+            return Verdict("below_lot", f"what is left of its size is less than {lot}")
         shown = number(size) if size is not None else reason.partition(" ")[0]
         return Verdict("below_lot", f"its size {shown} {facts.base} is less than {lot}")
+    if reason == "it is less than the venue takes":
+        return Verdict("below_minimum", "its size is less than the venue takes")
     if "under the venue's minimum" in reason:
         return Verdict("below_minimum", f"its size {reason}")
     return None

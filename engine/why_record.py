@@ -152,7 +152,7 @@ def _in_base(step: Mapping[str, Any]) -> bool:
 def _order_line(facts: Facts, order: OrderFacts) -> Line:
     name = f"{order.side} {order.leg.replace('_', ' ')}, {order.type.replace('_', ' ')}"
     level = order.limit if order.limit is not None else order.stop
-    parts = [order.state]
+    parts = [] if order.state == "filled" and order.filled else [order.state]
     if level is not None:
         parts.append(f"at {number(level)}")
     if order.filled:

@@ -54,12 +54,19 @@ def preload() -> None:
     """Import the bodies of all jobs now, so that no job waits for it.
 
     One that cannot be imported fails its own jobs, with the traceback in their rows, and no others.
+    Compiled functions are loaded too where they are made: `seraphim compile` does that.
     """
     for kind in jobs.BODIES:
         try:
             jobs.body(kind)
         except ImportError as error:
             log.error("worker.body_missing", kind=kind, error=str(error))
+    try:
+        from engine import warming
+    except ImportError as error:
+        log.error("worker.not_warm", error=str(error))
+        return
+    warming.load()
 
 
 def serve(settings: Settings, name: str, stop: _StopFlag) -> int:

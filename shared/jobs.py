@@ -31,7 +31,7 @@ class BacktestRequest:
 
     `inputs`: {key: {"series_id": int, "trades": bool}}, and "interval" in seconds for longer bars made of
     the stored ones
-    `costs`: {"fee_rate": "0.001", "slippage": "0.0005"} as fractions
+    `costs`: as `engine.costs.Costs.from_json` takes them, such as {"fee_rate": "0.001", "slippage": "0.0005"}
     `sizing`: as `engine.sizing.Sizing` takes it; `risk_policy`: as `engine.risk.rules.policy_from` takes it
     `matching`, `margin`: as `engine.matching.Matching` and `engine.margin.Margin` take them
     `data_policy`: "warn" keeps what is wrong with the bars with the run, "refuse" does not run on bars with

@@ -250,7 +250,7 @@ class EditAccount:
     matching  {"intrabar": "worst_case" | "ohlc_path", "volume_share": "0.1" | ""}
     margin    {"enabled": bool, "leverage": "2", "borrow_rate": "0.05", "call_level": "0.8",
               "liquidation_level": "0.4"}
-    costs     {"fee_rate", "slippage"}
+    costs     as `engine.costs.Costs.from_json` takes them
     """
 
     account_id: int

@@ -115,9 +115,7 @@ def from_rq_id(text: str) -> tuple[UUID, int]:
     return UUID(job_id), int(attempt)
 
 
-def wake_worker(
-    client: redis.Redis | None, job_id: UUID, attempt: int, queue: str = QUEUE
-) -> bool:
+def wake_worker(client: redis.Redis | None, job_id: UUID, attempt: int, queue: str = QUEUE) -> bool:
     """Put one attempt on the queue; False when Redis does not take it."""
     if client is None:
         return False

@@ -13,7 +13,19 @@ from flask import Flask, url_for
 from flask_wtf.csrf import CSRFProtect
 
 from shared.settings import Settings
-from webapp import accounts, auth, commands, db, errors, formats, frame, happenings, live, partials
+from webapp import (
+    accounts,
+    auth,
+    commands,
+    costs,
+    db,
+    errors,
+    formats,
+    frame,
+    happenings,
+    live,
+    partials,
+)
 
 PAGES: Final = (
     "health",
@@ -105,6 +117,7 @@ def _teach_templates(app: Flask) -> None:
     )  # fmt: skip
     for function in filters:
         app.add_template_filter(function)
+    app.add_template_filter(costs.text, "costs_text")
     app.jinja_env.globals.update(
         asset=asset,
         plural=formats.plural,
@@ -115,6 +128,9 @@ def _teach_templates(app: Flask) -> None:
         now=live.now,
         event_tone=happenings.tone,
         event_stays=happenings.stays,
+        cost_fields=costs.FIELDS,
+        more_cost_kinds=costs.MORE,
+        costs_folded=costs.is_folded,
     )
     # Globals, not context: macros are imported without one.
     app.jinja_env.globals.update(commands.context(), may=auth.may)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from shared.domain.market import interval_text
 from shared.jobs import DATA_POLICIES, FINDINGS, BacktestRequest
-from webapp import fields, risk_policy
+from webapp import costs, fields, risk_policy
 from webapp.formats import decimal
 from webapp.series import Stored
 
@@ -19,8 +19,6 @@ RULES: Final = (
     ("account", "As on account", "The rules its orders would meet on paper today."),
     ("own", "Own rules", "Each one on or off, for this run."),
 )
-PERCENT: Final = {"fee": "fee_rate", "slippage": "slippage"}
-MOST_COST: Final = Decimal(20)
 MOST_LEVERAGE: Final = Decimal(20)
 INTRABAR: Final = (
     ("worst_case", "Worst case: the stop before the target"),
@@ -40,6 +38,8 @@ DEFAULTS: Final = {
     "borrow_rate": "0",
     "data_policy": "warn",
     "universe": "",
+    "gate": "yes",
+    **costs.EMPTY,
 }
 COUNTED: Final = {
     "gaps": "Gaps",
@@ -109,6 +109,7 @@ _FIELD_OF: Final = {
     "volume_share": "volume_share",
     "leverage": "leverage",
     "borrow_rate": "borrow_rate",
+    **costs.FIELDS,
 }
 
 
@@ -164,13 +165,10 @@ def _entered(given: Mapping[str, Any]) -> dict[str, str]:
     entered = {}
     if given.get("capital"):
         entered["capital"] = str(given["capital"])
-    costs = given.get("costs") or {}
-    for field, name in PERCENT.items():
-        fraction = decimal(costs.get(name))
-        if fraction is not None:
-            entered[field] = f"{(fraction * 100).normalize():f}"
+    entered |= costs.shown(given.get("costs") or {})
     for field, name in (("starts", "starts_at"), ("ends", "ends_at")):
         entered[field] = _day(str(given.get(name) or ""), is_end=field == "ends")
+    entered["gate"] = "yes" if given.get("gate", True) else ""
     return entered | _entered_fills(given) | _entered_data(given)
 
 
@@ -224,6 +222,8 @@ def read(
 ) -> BacktestForm:
     """A submitted form. `series` are those there are to choose, by id."""
     entered = {name: form.get(name, "").strip() for name in DEFAULTS}
+    if "asks_gate" not in form:
+        entered["gate"] = "yes"
     problems: dict[str, str] = {}
     inputs = {}
     for entry in fields.inputs_of(schema):
@@ -250,7 +250,7 @@ def read(
         problems=problems,
     )
     capital = _capital(form, problems)
-    costs = _costs(entered, problems)
+    paid = costs.read(entered, problems)
     matching, margin = _fills(entered, problems)
     counted = _counted(form, entered, problems)
     starts, ends = _range(entered, problems, [series[i["series_id"]] for i in inputs.values()])
@@ -263,7 +263,7 @@ def read(
         capital=capital,
         starts_at=starts,
         ends_at=ends,
-        costs=costs,
+        costs=paid,
         sizing=read_form.sizing.values,
         risk_policy=_policy(read_form, account_policy),
         matching=matching,
@@ -271,6 +271,7 @@ def read(
         data_policy=entered["data_policy"],
         data_findings=counted,
         universe_id=int(entered["universe"] or 0),
+        gate=entered["gate"] == "yes",
     )
     return replace(read_form, request=request)
 
@@ -318,18 +319,6 @@ def _capital(form: Mapping[str, str], problems: dict[str, str]) -> str:
     if problem:
         problems["capital"] = problem
     return "" if number is None else f"{number:f}"
-
-
-def _costs(entered: Mapping[str, str], problems: dict[str, str]) -> dict[str, str]:
-    """Fee and slippage, entered in per cent, as fractions."""
-    costs = {}
-    for field, name in PERCENT.items():
-        number = decimal(entered[field].replace(",", ".") or "0")
-        if number is None or not 0 <= number <= MOST_COST:
-            problems[field] = f"{entered[field]} is not a cost: from 0 up to {MOST_COST} %"
-        else:
-            costs[name] = f"{number / 100:f}"
-    return costs
 
 
 def _fills(

@@ -10,6 +10,7 @@ from typing import Any, Final
 from shared.db.market import InstrumentRow
 from shared.db.trading import FillRow
 from webapp import charts
+from webapp.formats import quantity
 
 MOST: Final = 240
 """Candles a close look holds; a longer stretch is drawn from a longer interval."""
@@ -37,12 +38,12 @@ def closeup(
 
 
 def marks(fills: Iterable[FillRow]) -> list[dict[str, Any]]:
-    """Fills as the picture takes them."""
+    """Fills as the picture takes them: quantities to eight figures, which is all a label can hold."""
     return [
         {
             "time": fill.filled_at.timestamp(),
             "side": fill.side,
-            "quantity": f"{fill.quantity.normalize():f}",
+            "quantity": quantity(f"{fill.quantity:.8g}"),
             "price": float(fill.price),
         }
         for fill in fills

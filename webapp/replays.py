@@ -15,9 +15,9 @@ from werkzeug.wrappers import Response as AnyResponse
 from shared.db.market import SeriesRow
 from shared.db.trading import AccountRow, FillRow, StrategyRow
 from shared.messages import OpenReplay, StartReplay
-from webapp import accounts, auth, charts, commands, fields, live, risk_policy, series
+from webapp import accounts, auth, charts, commands, costs, fields, live, risk_policy, series
 from webapp.db import db
-from webapp.formats import decimal, instant
+from webapp.formats import instant
 from webapp.partials import is_current, partial, stamp, unchanged
 
 bp = Blueprint("replays", __name__, url_prefix="/replays")
@@ -30,8 +30,7 @@ SPEEDS: Final = (
     ("60", "A minute a second"),
     ("1", "As it happened"),
 )
-COSTS: Final = (("fee", "fee_rate", "0.1"), ("slippage", "slippage", "0.05"))
-MOST_COST: Final = Decimal(20)
+COSTS: Final = {"fee": "0.1", "slippage": "0.05", **costs.EMPTY}
 WORDS: Final = {"waiting": "waiting to start", "playing": "playing", "finished": "finished"}
 TONES: Final = {"waiting": "info", "playing": "good", "finished": ""}
 
@@ -122,7 +121,7 @@ def new() -> str:
         "capital": "100000",
         "starts": "",
         "ends": "",
-        **{field: default for field, _, default in COSTS},
+        **COSTS,
     }
     return _form(entered, {chosen} if first else set(), risk_policy.shown({}), {})
 
@@ -131,7 +130,7 @@ def new() -> str:
 @auth.trader
 def open_replay() -> ResponseReturnValue:
     """Ask the engine for the account; or the form again, with what is wrong beside its field."""
-    names = ("name", "speed", "capital", "starts", "ends", *(field for field, _, _ in COSTS))
+    names = ("name", "speed", "capital", "starts", "ends", *COSTS)
     entered = {name: request.form.get(name, "").strip() for name in names}
     chosen = set(request.form.getlist("series"))
     policy = risk_policy.read(request.form)
@@ -151,7 +150,7 @@ def open_replay() -> ResponseReturnValue:
         problems["ends"] = (
             f"{entered['ends']} is not after {entered['starts']}: choose a later day."
         )
-    costs = _costs(entered, problems)
+    paid = costs.read(entered, problems)
     if problems:
         return _form(entered, chosen, policy, problems), 422
     row = commands.ask_and_wait(
@@ -162,7 +161,7 @@ def open_replay() -> ResponseReturnValue:
             capital=f"{capital:f}",
             starts_at=days["starts"],
             ends_at=days["ends"],
-            costs=costs,
+            costs=paid,
             risk_policy=risk_policy.policy_of(policy.rules),
         )
     )
@@ -182,17 +181,6 @@ def _day(entered: dict[str, str], name: str, problems: dict[str, str]) -> str:
     except ValueError:
         problems[name] = f"{entered[name]} is not a day: write it as 2024-01-31."
         return ""
-
-
-def _costs(entered: dict[str, str], problems: dict[str, str]) -> dict[str, str]:
-    costs = {}
-    for field, name, _ in COSTS:
-        number = decimal(entered[field].replace(",", ".") or "0")
-        if number is None or not 0 <= number <= MOST_COST:
-            problems[field] = f"{entered[field]} is not a cost: from 0 up to {MOST_COST} %."
-        else:
-            costs[name] = f"{number / 100:f}"
-    return costs
 
 
 def _playable() -> list[series.Stored]:

@@ -292,6 +292,7 @@ def request_of(run: RunRow) -> dict[str, Any]:
                 "universe_id",
             )
         },
+        "gate": bool((run.request or {}).get("gate", True)),
         "data_policy": (options.get("data") or {}).get("policy"),
         "data_findings": (options.get("data") or {}).get("counted"),
     }

@@ -19,6 +19,7 @@ from shared.db.market import InstrumentRow, SeriesRow
 from shared.db.sessions import make_engine
 from shared.domain.market import interval_seconds, interval_text
 from shared.jobs import DATA_POLICIES, FINDINGS, BacktestRequest
+from shared.report.engines import engine_text
 from shared.report.numbers import TITLES
 from shared.settings import Settings
 
@@ -27,7 +28,7 @@ EXAMPLES = """
 examples:
   seraphim backtest moving_average_cross AAPL
   seraphim backtest moving_average_cross AAPL@1d -p short_window=20 -p long_window=60 --from 2005-01-01
-  seraphim backtest moving_average_cross BTC/USD@4h
+  seraphim backtest moving_average_cross BTC/USD@4h --spread 0.0002 --fee-tier 0:0.0026 --fee-tier 50000:0.0024
   seraphim backtest rsi_reversion BTC/USD@1m --fee 0.0026 --sizing cash:1 --no-risk --json
 """
 
@@ -63,6 +64,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--capital", default="100000")
     parser.add_argument("--fee", default="0.001", help="fraction of the traded value (0.001)")
     parser.add_argument("--slippage", default="0", help="fraction of the price (0)")
+    _add_more_costs(parser)
     parser.add_argument(
         "--intrabar",
         default="worst_case",
@@ -106,6 +108,31 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_more_costs(parser: argparse.ArgumentParser) -> None:
+    """Each cost of `engine.costs.Costs` that is rarer than a fee and slippage in fractions."""
+    parser.add_argument(
+        "--fee-per-unit", default="0", metavar="AMOUNT", help="for each unit traded, on top (0)"
+    )
+    parser.add_argument(
+        "--fee-minimum", default="0", metavar="AMOUNT", help="what an order pays at least (0)"
+    )
+    parser.add_argument(
+        "--fee-tier", action="append", default=[], metavar="VALUE:FEE",
+        help="the fee as a fraction once that value was traded in 30 days, in place of --fee, such as"
+        " 50000:0.0024; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--slippage-fixed", default="0", metavar="AMOUNT", help="a distance in price, on top (0)"
+    )
+    parser.add_argument(
+        "--slippage-impact", default="0", metavar="FRACTION",
+        help="of the price, at the whole volume of a bar; times the square of the share an order takes (0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--spread", default="0", metavar="FRACTION", help="whole, half of it is paid each way (0)"
+    )
+
+
 def run(args: argparse.Namespace, settings: Settings) -> int:
     with services(settings) as ready:
         url = ready.database_url or ""
@@ -139,7 +166,7 @@ def request_of(args: argparse.Namespace, url: str) -> BacktestRequest:
         capital=args.capital,
         starts_at=args.starts_at,
         ends_at=args.ends_at,
-        costs={"fee_rate": args.fee, "slippage": args.slippage},
+        costs=_costs(args),
         matching={"intrabar": args.intrabar, "volume_share": args.volume_share},
         data_policy=args.bad_data,
         data_findings=[kind.strip() for kind in args.findings.split(",") if kind.strip()],
@@ -153,6 +180,32 @@ def request_of(args: argparse.Namespace, url: str) -> BacktestRequest:
         risk_policy=_policy(args.risk, off=args.no_risk),
         gate=not args.no_gate,
     )
+
+
+def _costs(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "fee_rate": args.fee,
+        "slippage": args.slippage,
+        "fee_per_unit": args.fee_per_unit,
+        "fee_minimum": args.fee_minimum,
+        "fee_tiers": sorted(
+            (_tier(text) for text in args.fee_tier), key=lambda tier: float(tier[0])
+        ),
+        "slippage_fixed": args.slippage_fixed,
+        "slippage_impact": args.slippage_impact,
+        "spread": args.spread,
+    }
+
+
+def _tier(text: str) -> list[str]:
+    value, _, rate = text.partition(":")
+    try:
+        float(value), float(rate)
+    except ValueError:
+        raise Stop(
+            Exit.USAGE, f"--fee-tier {text!r}: write VALUE:FEE, such as 50000:0.0024"
+        ) from None
+    return [value, rate]
 
 
 def _universe(name: str, url: str) -> int:
@@ -262,7 +315,8 @@ def _show(url: str, run_id: int, *, as_json: bool) -> bool:
         f"Run {row.id}: {row.strategy_type}, {row.starts_at:%Y-%m-%d} to {row.ends_at:%Y-%m-%d}, ",
         end="",
     )
-    print(f"{row.bars:,} bars in {row.elapsed_seconds:.2f} s ({rate:,.0f} a second)")
+    print(f"{row.bars:,} bars in {row.elapsed_seconds:.2f} s ({rate:,.0f} a second)", end="")
+    print(f"; {engine_text(row.engine, row.options.get('why_core') or '')}")
     for name in (name for name in TITLES if name in row.metrics):
         print(f"  {name.replace('_', ' '):<22} {_value(row.metrics[name]):>18}")
     print(_gate_text(row.gate))

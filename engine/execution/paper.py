@@ -575,8 +575,7 @@ class PaperBroker:
         fee = quantity * self._number(price) * self._number(self._rate(costs, at))
         if costs.fee_per_unit:
             fee += quantity * self._number(costs.fee_per_unit)
-        if costs.fee_tiers:
-            self.traded.add(at.toordinal(), float(quantity) * price)
+        self.traded.add(at.toordinal(), float(quantity) * price)
         if not costs.fee_minimum:
             return fee
         working.owed += fee

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -79,10 +78,9 @@ class RunRecords:
     def _kept(self) -> Decided | None:
         """The decisions in columns, where a kernel made them."""
         row = self.session.get(RunSeriesRow, (self.run_id, "decisions"))
-        return None if row is None else Decided(row.data, self._policy())
-
-    def _policy(self) -> dict[str, Any]:
-        return self.session.get_one(RunRow, self.run_id).options.get("risk_policy") or {}
+        if row is None:
+            return None
+        return Decided.of(row.data, self.session.get_one(RunRow, self.run_id).options)
 
     def _decided_at(self, moment: datetime) -> list[RunDecisionRow | DecidedRow]:
         if (kept := self._kept()) is not None:

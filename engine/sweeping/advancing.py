@@ -135,20 +135,26 @@ def _carve(session: Session, sweep: SweepRow, in_line: int, workers: int) -> lis
     if sweep.carved >= sweep.planned or in_line >= wanted:
         return asked
     number = _next_number(session, sweep)
-    seconds = min(max(SECONDS, WORTH * _beside(session, sweep)), MOST_SECONDS)
+    beside = _beside(session, sweep)
+    seconds = min(max(SECONDS, WORTH * beside), MOST_SECONDS)
     while sweep.carved < sweep.planned and in_line + len(asked) < wanted:
-        points = _points(sweep, workers, seconds)
+        points = _points(sweep, workers, seconds, beside)
         asked.append(_insert(session, sweep, number, sweep.carved, points))
         sweep.carved += points
         number += 1
     return asked
 
 
-def _points(sweep: SweepRow, workers: int, seconds: float = SECONDS) -> int:
-    """How many combinations the next chunk takes: what a worker does in so long, and a fair share at the end."""
+def _points(sweep: SweepRow, workers: int, seconds: float = SECONDS, beside: float = 0.0) -> int:
+    """How many combinations the next chunk takes: what a worker does in so long.
+
+    At the end a fair share, but none so small that its beginning takes longer than its work.
+    """
     left = sweep.planned - sweep.carved
-    size = PROBE if sweep.rate is None else int(sweep.rate * seconds)
-    return max(1, min(size, MOST_AT_ONCE, math.ceil(left / max(workers, 1)), left))
+    if sweep.rate is None:
+        return min(PROBE, left)
+    share = max(math.ceil(left / max(workers, 1)), int(sweep.rate * beside))
+    return max(1, min(int(sweep.rate * seconds), MOST_AT_ONCE, share, left))
 
 
 def _beside(session: Session, sweep: SweepRow) -> float:

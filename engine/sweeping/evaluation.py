@@ -10,14 +10,16 @@ import numpy as np
 from rq.timeouts import JobTimeoutException
 
 from engine import rolling
-from engine.backtest.job import began, conclude
+from engine.backtest.job import began
 from engine.backtest.kernel import NotCovered
 from engine.backtest.many import REMEMBERED_BYTES, Search
 from engine.backtest.metrics import Curve, measure_only
 from engine.backtest.metrics.curves import daily_rows
 from engine.backtest.provenance import start_chance
-from engine.backtest.simulation import simulate
+from engine.backtest.results import Simulated
+from engine.backtest.simulation import fastest
 from engine.backtest.specification import Specification
+from engine.backtest.trades import round_trips
 from engine.bars import nanoseconds
 from engine.work import AttemptSuperseded, JobCancelled
 
@@ -61,8 +63,8 @@ def evaluate(
                 if progress is not None:
                     progress((done + fraction) / len(combinations))
 
-            start_chance(seed)
-            found.append(_evaluated(specification, parameters, metrics, within, counting))
+            own = replace(specification, parameters=parameters)
+            found.append(_evaluated(own, metrics, within, counting, seed))
             within(1.0)
     return found
 
@@ -73,7 +75,6 @@ class Counting:
     def __init__(self, specification: Specification, metrics: Sequence[str]) -> None:
         self.specification = specification
         self.metrics = metrics
-        self.covers = True
         traded = [bound for bound in specification.inputs if bound.trades]
         self._calendar = specification.instruments[traded[0].instrument_id].calendar
         times = specification.bars[traded[0].key].closed_at
@@ -123,26 +124,65 @@ COUNTED: Final = BY_DAY | {"final_equity", "max_drawdown", "trades"}
 
 
 def _evaluated(
-    specification: Specification,
-    parameters: Mapping[str, Any],
+    own: Specification,
     metrics: Sequence[str],
     progress: Progress,
     counting: Counting | None,
+    seed: int,
 ) -> Evaluated:
-    own = replace(specification, parameters=parameters)
     try:
-        if counting is not None and counting.covers:
-            try:
-                return Evaluated(counting.numbers(parameters))
-            except NotCovered:
-                counting.covers = False
-        simulated = simulate(own, decisions=False, progress=progress)
-        values = {m.name: m.value for m in conclude(own, simulated).metrics}
+        counted = None if counting is None else _counted(counting, own.parameters, seed)
+        if counted is not None:
+            return Evaluated(counted)
+        start_chance(seed)
+        values = _measured(own, fastest(own, decisions=False, progress=progress), metrics)
     except _INTERRUPTIONS:
         raise
     except Exception as error:  # a strategy's own code may raise anything, for some parameters only
         return Evaluated((None,) * len(metrics), _told(error))
-    return Evaluated(tuple(values.get(name) for name in metrics))
+    return Evaluated(tuple(values[name] for name in metrics))
+
+
+def _measured(
+    own: Specification, simulated: Simulated, metrics: Sequence[str]
+) -> dict[str, float | None]:
+    """What `engine.backtest.job.conclude` would say of these metrics, and nothing else of it."""
+    traded = [bound for bound in own.inputs if bound.trades]
+    bars = {bound.instrument_id: own.bars[bound.key] for bound in reversed(traded)}
+    first = traded[0].instrument_id
+    curve = Curve(
+        began(own, bars[first]),
+        own.capital,
+        simulated.times,
+        simulated.equity,
+        simulated.exposure,
+    )
+    return measure_only(
+        metrics,
+        curve,
+        round_trips(simulated.fills, bars),
+        fills=simulated.fills,
+        paid=simulated.paid,
+        counts=simulated.counts,
+        calendar=own.instruments[first].calendar,
+        hold=[
+            b if own.starts_at is None else b.between(own.starts_at, None) for b in bars.values()
+        ],
+    )
+
+
+def _counted(
+    counting: Counting, parameters: Mapping[str, Any], seed: int
+) -> tuple[float | None, ...] | None:
+    """The quick way's numbers, None where it takes a whole run.
+
+    Each combination is asked for itself, so what one comes to never hangs on those before it in its chunk.
+    """
+    start_chance(seed)
+    try:
+        return counting.numbers(parameters)
+    except NotCovered:
+        return None
 
 
 def _told(error: Exception) -> str:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from redis.exceptions import RedisError
 from sqlalchemy.orm import Session, sessionmaker
 
-from engine import clock
+from engine import clock, warming
 from engine.jobs import perform
 from engine.sweeping import advancing
 from engine.worker import die_with
@@ -43,7 +43,9 @@ class Crew:
         self._began = time.monotonic()
         self._kept = 0.0
         self._done_before = self._done()
-        # A fork takes over what is imported and compiled already.
+        if workers:
+            warming.make_ready()
+            warming.load()  # here, once: every fork takes it over
         self._fork = multiprocessing.get_context("fork")
         self._births = 0
         self._children = [self._child() for _ in range(workers)]

@@ -71,20 +71,29 @@ def pack(columns: Mapping[str, npt.NDArray[Any]], because: Sequence[str]) -> byt
 
 
 class Decided:
-    """The decisions of one run. `policy` is its risk policy as JSON."""
+    """The decisions of one run. `policy` is its risk policy as JSON, `allow_short` whether it may sell short."""
 
-    def __init__(self, data: bytes, policy: Mapping[str, Any]) -> None:
+    def __init__(
+        self, data: bytes, policy: Mapping[str, Any], *, allow_short: bool = False
+    ) -> None:
         raw = zlib.decompress(data)
         start = 4 + int.from_bytes(raw[:4], "little")
         head = json.loads(raw[4:start])
         self.because: list[str] = head["because"]
-        self.policy = policy
+        self.policy, self.allow_short = policy, allow_short
         count = head["count"]
         self.columns: dict[str, npt.NDArray[Any]] = {}
         for name in COLUMNS:
             type_ = "<i8" if name in _WHOLE else "<f8"
             self.columns[name] = np.frombuffer(raw, type_, count, start)
             start += 8 * count
+
+    @classmethod
+    def of(cls, data: bytes, options: Mapping[str, Any]) -> Decided:
+        """Those of a run with these options, as its row has them."""
+        margin = options.get("margin") or {}
+        policy = options.get("risk_policy") or {}
+        return cls(data, policy, allow_short=bool(margin.get("enabled")))
 
     def __len__(self) -> int:
         return len(self.columns["at"])
@@ -125,7 +134,7 @@ class Decided:
             because=(self.because[index] if self.because else "") or _because(kind),
             bar={"close": told["price"]} if told["price"] else None,
             checks=checks,
-            steps=_steps(told),
+            steps=_steps(told, allow_short=self.allow_short),
             outcome=OUTCOMES[told["outcome"]],
             reason=reason,
         )
@@ -143,63 +152,138 @@ def _checks(told: Mapping[str, Any], policy: Mapping[str, Any]) -> list[dict[str
     """What each rule that is on said, from the numbers it read; none for what makes a position smaller."""
     if math.isnan(told["order_value"]):
         return []
-    equity, peak = told["account_equity"], told["peak"]
-    shares = told["order_value"] / equity if equity > 0 else math.nan
-    all_of_it = abs(told["exposure_after"]) / equity if equity > 0 else math.nan
-    drawdown = max(0.0, (peak - equity) / peak) if peak > 0 else math.nan
-    mean = told["mean_value"]
-    of_volume = told["order_value"] / mean if mean > 0 else math.nan
-    found = [
-        ("position_size", shares, "max_fraction", "%", "order value of equity"),
-        ("max_drawdown", drawdown, "max_fraction", "%", "marked equity below its peak by"),
-        ("concentration", all_of_it, "max_fraction", "%", "instrument of equity"),
-        ("volatility", told["rule_volatility"], "max_annual", "%", "volatility a year"),
-        ("liquidity", of_volume, "max_fraction", "%", "order value of the mean traded value"),
-        ("max_positions", told["positions_after"], "most", "", "instruments held"),
-    ]
-    checks = [
-        _check(rule, value, float(policy[rule][limit]), unit, what)
-        for rule, value, limit, unit, what in found
-        if policy.get(rule, {}).get("enabled")
-    ]
+    checks = [check(told, policy[rule]) for rule, check in _RULES.items() if _is_on(policy, rule)]
     if not math.isnan(told["margin_after"]):
-        checks.append(_check("margin", told["margin_after"], 1.0, "%", "used margin of equity"))
+        checks.append(_margin(told["margin_after"]))
     return checks
 
 
-def _check(rule: str, value: float, limit: float, unit: str, what: str) -> dict[str, Any]:
-    if math.isnan(value):
-        text = f"{what} is not known yet: denied"
-        return _told(rule, text, value=None, limit=limit, unit=unit, allowed=False)
-    noise = 1e-9 if rule == "margin" else 0.0
-    allowed = value < limit if rule == "max_drawdown" else value <= limit + noise
+def _is_on(policy: Mapping[str, Any], rule: str) -> bool:
+    return bool(policy.get(rule, {}).get("enabled"))
+
+
+# The words of `engine.risk.rules`, from numbers that were kept.
+
+
+def _position_size(told: Mapping[str, Any], rule: Mapping[str, Any]) -> dict[str, Any]:
+    what = "order value of equity"
+    return _of_equity("position_size", told, told["order_value"], rule, what)
+
+
+def _concentration(told: Mapping[str, Any], rule: Mapping[str, Any]) -> dict[str, Any]:
+    what = "instrument of equity"
+    return _of_equity("concentration", told, abs(told["exposure_after"]), rule, what)
+
+
+def _of_equity(
+    name: str, told: Mapping[str, Any], value: float, rule: Mapping[str, Any], what: str
+) -> dict[str, Any]:
+    if not told["account_equity"] > 0:
+        return _unknown(name, rule["max_fraction"], "equity is not known")
+    return _share(name, value / told["account_equity"], rule["max_fraction"], what)
+
+
+def _max_drawdown(told: Mapping[str, Any], rule: Mapping[str, Any]) -> dict[str, Any]:
+    limit, peak = rule["max_fraction"], told["peak"]
+    if not peak > 0:
+        return _unknown("max_drawdown", limit, "equity is not known")
+    drawdown = max(0.0, (peak - told["account_equity"]) / peak)
+    allowed = drawdown < limit
+    relation = "under" if allowed else "at or over"
+    text = f"marked equity below its peak by {drawdown:.2%}, {relation} the limit {limit:.2%}"
+    return _told("max_drawdown", text, value=drawdown, limit=limit, unit="%", allowed=allowed)
+
+
+def _volatility(told: Mapping[str, Any], rule: Mapping[str, Any]) -> dict[str, Any]:
+    found, limit, window = told["rule_volatility"], rule["max_annual"], rule["window"]
+    if math.isnan(found):
+        return _unknown("volatility", limit, f"{window} returns needed, fewer known")
+    return _share("volatility", found, limit, f"{window}-bar volatility a year")
+
+
+def _liquidity(told: Mapping[str, Any], rule: Mapping[str, Any]) -> dict[str, Any]:
+    mean, limit, window = told["mean_value"], rule["max_fraction"], rule["window"]
+    if math.isnan(mean):
+        return _unknown("liquidity", limit, f"{window} bars needed, fewer known")
+    if not mean > 0:
+        return _unknown("liquidity", limit, f"nothing traded in {window} bars")
+    what = f"order value of the {window}-bar mean traded value"
+    return _share("liquidity", told["order_value"] / mean, limit, what)
+
+
+def _max_positions(told: Mapping[str, Any], rule: Mapping[str, Any]) -> dict[str, Any]:
+    after, most = told["positions_after"], float(rule["most"])
+    relation = "within" if after <= most else "over"
+    text = f"{after:.0f} instruments held, {relation} the limit {most:.0f}"
+    return _told("max_positions", text, value=after, limit=most, unit="", allowed=after <= most)
+
+
+_RULES: Final = {
+    "position_size": _position_size,
+    "max_drawdown": _max_drawdown,
+    "concentration": _concentration,
+    "volatility": _volatility,
+    "liquidity": _liquidity,
+    "max_positions": _max_positions,
+}
+"""In the order they are asked."""
+
+
+def _margin(used: float) -> dict[str, Any]:
+    allowed = used <= 1 + 1e-9
     relation = "within" if allowed else "over"
-    shown = f"{value:.2%}, {relation} the limit {limit:.2%}"
-    if unit != "%":
-        shown = f"{value:,.0f}, {relation} the limit {limit:,.0f}"
-    return _told(rule, f"{what} {shown}", value=value, limit=limit, unit=unit, allowed=allowed)
+    text = f"used margin {used:.2%} of equity, {relation} the limit 100.00%"
+    return _told("margin", text, value=used, limit=1.0, unit="%", allowed=allowed)
+
+
+def _unknown(rule: str, limit: float, why: str) -> dict[str, Any]:
+    return _told(rule, f"{why}: denied", value=None, limit=limit, unit="%", allowed=False)
+
+
+def _share(rule: str, value: float, limit: float, what: str) -> dict[str, Any]:
+    allowed = value <= limit
+    relation = "within" if allowed else "over"
+    text = f"{what} {value:.2%}, {relation} the limit {limit:.2%}"
+    return _told(rule, text, value=value, limit=limit, unit="%", allowed=allowed)
 
 
 def _told(rule: str, text: str, **numbers: Any) -> dict[str, Any]:
     return {"rule": rule, **numbers, "text": text}
 
 
-def _steps(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+# The words of `engine.sizing`, as far as the numbers say.
+
+
+def _steps(told: Mapping[str, Any], *, allow_short: bool) -> list[dict[str, Any]]:
     """What sizing read, and what it came to."""
     if told["price"] == 0 or math.isnan(told["equity"]):
         return []
-    steps = [
-        {"name": "equity", "value": told["equity"], "text": f"{told['equity']:.10g} allocated"},
-        {"name": "cash", "value": told["cash"], "text": f"{told['cash']:.10g} free to spend"},
-        {"name": "held", "value": told["held"], "text": f"{told['held']:.10g} held"},
-    ]
+    target, held, change, value = (told[name] for name in ("target", "held", "change", "value"))
+    steps = []
+    if target < 0 and not allow_short:
+        text = f"target {target:g} is short; this account trades long only"
+        steps.append(_step("short", 0.0, text))
+        target = 0.0
+    if target == 0 and held == 0:
+        return steps
+    if target == 0:
+        return [*steps, _step("close", -held, f"all of the {held:.10g} held")]
+    if value:
+        share = value / told["cash"] if told["cash"] else target
+        return [_step("cash", value, f"{share:g} of {told['cash']:.10g} free cash")]
+    if REASONS[told["reason"]] == "no free cash":
+        return [_step("cash", 0.0, f"{told['cash']:.10g} free cash")]
     if not math.isnan(told["volatility"]):
-        text = f"{told['volatility']:.2%} a year"
-        steps.append({"name": "volatility", "value": told["volatility"], "text": text})
-    if told["value"]:
-        text = f"{told['value']:.10g} to spend"
-        steps.append({"name": "value", "value": told["value"], "text": text})
-    elif told["change"]:
-        text = f"{told['change']:+.10g} to trade at {told['price']:.10g}"
-        steps.append({"name": "change", "value": told["change"], "text": text})
-    return steps
+        steps.append(_step("volatility", told["volatility"], f"{told['volatility']:.2%} a year"))
+    steps.append(_step("equity", told["equity"], f"{told['equity']:.10g} allocated"))
+    if not change:
+        return [*steps, _step("held", held, f"{held:.10g} held")] if held else steps
+    wanted, price = (change + held) * told["price"], told["price"]
+    return [
+        *steps,
+        _step("change", change, f"{wanted:.10g} at {price:.10g}, less {held:.10g} held"),
+    ]
+
+
+def _step(name: str, value: float, text: str) -> dict[str, Any]:
+    return {"name": name, "value": value, "text": text}

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from deploy.commands import backtest
-from deploy.exits import Exit
+from deploy.exits import Exit, Stop
 from engine.history import store_live_bars
 from shared.db.market import InstrumentRow
 from shared.db.sessions import make_sessions
@@ -80,3 +80,30 @@ def test_a_clean_one_says_how_many_bars_were_looked_at(do):
     assert code == Exit.OK
     assert "Look-ahead: clean" in said
     assert "deciding bars examined" in said
+
+
+def test_every_cost_can_be_said_and_the_run_keeps_it(do):
+    code, said = do(
+        "moving_average_cross", "X", "--json", "--fee-per-unit", "0.005", "--fee-minimum", "1",
+        "--fee-tier", "50000:0.0024", "--fee-tier", "0:0.0026", "--slippage-fixed", "0.01",
+        "--slippage-impact", "0.1", "--spread", "0.0002",
+    )  # fmt: skip
+    assert code == Exit.OK
+    run = json.loads(said)
+    assert run["options"]["costs"] == {
+        "fee_rate": 0.001, "slippage": 0.0, "fee_per_unit": 0.005, "fee_minimum": 1.0,
+        "fee_tiers": [[0.0, 0.0026], [50_000.0, 0.0024]], "slippage_fixed": 0.01,
+        "slippage_impact": 0.1, "spread": 0.0002,
+    }  # fmt: skip
+    assert run["engine"] == "kernel"
+
+
+def test_a_tier_that_is_none_is_refused_before_anything_runs(do):
+    with pytest.raises(Stop, match=r"--fee-tier 'half': write VALUE:FEE, such as 50000:0\.0024"):
+        do("moving_average_cross", "X", "--fee-tier", "half")
+
+
+def test_the_first_line_names_the_engine_and_why_it_was_the_core(do):
+    assert "; compiled kernel\n" in do("moving_average_cross", "X")[1]
+    tiers = [word for n in range(14) for word in ("--fee-tier", f"{n * 1000}:0.00{30 - n}")]
+    assert "; the core: more than 12 fee tiers\n" in do("moving_average_cross", "X", *tiers)[1]

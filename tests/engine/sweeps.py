@@ -113,15 +113,20 @@ class Laboratory:
         """[(number, parameters, numbers)]: what must not depend on who did it when."""
         return [(p.number, p.parameters, p.numbers) for p in self.points(sweep_id)]
 
-    def alone(self, sweep_id):
-        """The same by one process, without chunks or jobs."""
+    def specification(self, sweep_id):
+        """(the run of a sweep's one series, its combinations)."""
         with self.sessions() as session:
             sweep = session.get_one(SweepRow, sweep_id)
             combinations = plans.unpack(sweep.plan)
             [series] = sweep.series
             base = jobs.BacktestRequest(**{**sweep.base, "ends_at": series["ends_at"]})
             asked = looked_up(session, base, sweep.code_hash, series["series_id"], combinations[0])
-        found = evaluate(asked.specification, combinations, sweep.metrics)
+        return asked.specification, combinations
+
+    def alone(self, sweep_id):
+        """The same by one process, without chunks or jobs."""
+        specification, combinations = self.specification(sweep_id)
+        found = evaluate(specification, combinations, self.row(sweep_id).metrics)
         return [
             (number, combination, list(one.numbers))
             for number, (combination, one) in enumerate(zip(combinations, found, strict=True))

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
 
+from engine import lease
+from engine.bootstrap import Assembly
 from engine.costs import BadCosts, Costs, Traded
 from engine.execution.paper import PaperBroker
+from engine.journal import Journal
 from engine.matching import Matching
 from engine.portfolio import Portfolio, decimal_number
+from shared.db.trading import AccountRow, FillRow
 from shared.domain.market import Bar
 from shared.domain.orders import Fill, Side
+from shared.messages import CreateStrategy
+from shared.settings import Settings
 from tests.builders import START, an_instrument
 from tests.engine.test_matching import a_request
+from tests.prove.installation import Installation
 
 MINUTE = timedelta(minutes=1)
 
@@ -68,6 +81,23 @@ def test_what_was_traded_is_forgotten_after_thirty_days() -> None:
     assert traded.until(130) == 0.0
 
 
+def test_trades_at_an_instruments_own_rate_count_for_the_tiers_of_the_others() -> None:
+    instruments = {1: an_instrument(1), 2: an_instrument(2, taker_fee=Decimal("0.005"))}
+    costs = Costs(fee_tiers=((0.0, 0.002), (1000.0, 0.001)))
+    books = Portfolio("USD", instruments, decimal_number, Decimal(10) ** 9)
+    broker = PaperBroker(instruments, costs, decimal_number, books, Matching())
+    fees = []
+    for number, instrument_id in ((1, 2), (2, 1)):
+        request = a_request(
+            side=Side.BUY, quantity=Decimal(10), instrument_id=instrument_id,
+            client_order_id=uuid4(),
+        )  # fmt: skip
+        list(broker.submit(request, START))
+        told = broker.on_bars([replace(bar(number), instrument_id=instrument_id)])
+        fees += [event.fee for _, event in told if isinstance(event, Fill)]
+    assert fees == [Decimal(5), Decimal(1)]
+
+
 def test_a_taker_pays_half_the_spread_and_a_fixed_distance() -> None:
     (fill,) = fills_of(Costs(0.0, slippage_fixed=0.25, spread=0.01), "1", [bar(1)])
     assert float(fill.price) == pytest.approx(100.75)
@@ -114,3 +144,63 @@ def test_what_money_pays_for_costs_no_more_than_the_money(costs: Costs, money: f
 def test_costs_that_cannot_be_say_why(given: dict[str, Any], problem: str) -> None:
     with pytest.raises(BadCosts, match=problem):
         Costs.from_json(given)
+
+
+# After a restart ------------------------------------------------------------------------------
+
+
+TIERED = {"fee_tiers": [["0", "0.002"], ["2500", "0.001"]]}
+
+
+@pytest.fixture
+def installation(settings: Settings) -> Iterator[Installation]:
+    made = Installation(settings, speed=300)
+    made.prepare()
+    with made.db.begin() as connection:
+        connection.execute(sa.update(AccountRow).values(costs=TIERED))
+    yield made
+    made.end()
+
+
+async def trade(installation: Installation, strategy_id: int, fills: int) -> None:
+    """An account built from its rows, with a strategy that trades, until that many fills are stored."""
+    held = lease.try_acquire(installation.db, "main")
+    assert held is not None
+    journal = Journal(installation.db, "main", held)
+    with ThreadPoolExecutor(1) as thread:
+        assembly = Assembly(installation.db, journal, thread, lambda *failed: None)
+        loop = assembly.account(installation.account().id)
+        with installation.db.connect() as connection:
+            loop.start(assembly.run(connection, strategy_id))
+        running = asyncio.create_task(loop.run())
+        while len(booked(installation)) < fills:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        async with loop.turn_lock:
+            running.cancel()
+
+
+def booked(installation: Installation) -> list[Any]:
+    query = sa.select(FillRow.quantity, FillRow.price, FillRow.fee).order_by(FillRow.id)
+    return installation.rows(query)
+
+
+def test_fee_tiers_look_back_on_what_was_traded_before_a_restart(
+    installation: Installation,
+) -> None:
+    main = {"instrument_id": installation.instruments()["BTC/USD"], "interval": 60}
+    strategy_id = installation.create(
+        CreateStrategy(
+            "Trend", "moving_average_cross", installation.account().id,
+            {"short_window": 1, "long_window": 2}, {"main": main}, "1000", {"method": "fraction"},
+        )
+    )  # fmt: skip
+    asyncio.run(trade(installation, strategy_id, 3))
+    before = len(booked(installation))
+    asyncio.run(trade(installation, strategy_id, before + 2))
+    costs, traded, rates = Costs.from_json(TIERED), 0.0, []
+    for quantity, price, fee in booked(installation):
+        rates.append(costs.rate_of(traded))
+        assert float(fee / (quantity * price)) == pytest.approx(rates[-1])
+        traded += float(quantity * price)
+    assert rates[:3] == [0.002] * 3
+    assert rates[before] == 0.001

@@ -177,7 +177,7 @@ def test_a_margin_call_is_told_once_and_then_positions_are_closed():
     liquidation = outcome.record.decisions[-1]
     assert liquidation.kind == "liquidation"
     assert liquidation.because == "equity fell to 31% of used margin"
-    assert fills(outcome)[-1] == ("buy", 2000.0, 130.0, 5, "exit")
+    assert fills(outcome)[-1] == ("buy", 2000.0, 130.0, 5, "liquidation")
     assert held(outcome) == 0
 
 

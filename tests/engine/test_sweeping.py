@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from engine.backtest import metrics
 from engine.jobs import lose
 from engine.sweeping import advancing, due, proposing, ranking
+from engine.sweeping.evaluation import evaluate
 from shared import bus
 from shared.db.backtests import JobRow
 from shared.db.market import BarRow
@@ -341,6 +342,25 @@ def test_chunks_done_in_any_order_give_what_one_process_gives(laboratory, method
     assert [laboratory.values(other) for other in sweeps[1:]] == [first, first]
 
 
+def test_what_a_combination_comes_to_never_hangs_on_those_in_its_chunk(laboratory, a_series):
+    """Runs with stops take another way than those without; dice begin anew with each."""
+    space = [
+        {"name": "window", "low": 5, "high": 7},
+        {"name": "deviations", "values": [0.5, 1.0]},
+        {"name": "stop", "values": [0.0, 0.05]},
+        {"name": "patience", "values": [0, 9]},
+    ]
+    sweep_id = laboratory.sweep([a_series], space, base={"strategy_type": "bollinger_reversion"})
+    specification, combinations = laboratory.specification(sweep_id)
+    metrics = laboratory.row(sweep_id).metrics
+    together = evaluate(specification, combinations, metrics)
+    alone = [evaluate(specification, [one], metrics)[0] for one in combinations]
+    backwards = evaluate(specification, combinations[::-1], metrics)[::-1]
+    assert together == alone == backwards
+    assert len({one.numbers for one in together}) > 6
+    assert not any(one.error for one in together)
+
+
 def test_a_finished_sweep_has_its_best_its_scores_and_its_line_in_what_happened(laboratory):
     sweep_id = laboratory.sweep([laboratory.series()], constraints=CROSS)
     sweep = laboratory.finish(sweep_id)
@@ -599,6 +619,7 @@ def test_chunks_grow_to_what_a_worker_does_in_a_second_and_share_the_end():
     assert advancing._points(sweep, 2) == 360
     sweep.carved = 9_900
     assert advancing._points(sweep, 2) == 50
+    assert advancing._points(sweep, 2, beside=0.3) == 90
     sweep.rate = 0.1
     assert advancing._points(sweep, 2) == 1
 

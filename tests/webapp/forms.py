@@ -9,7 +9,7 @@ def confirmed(page):
     class Form(HTMLParser):
         def __init__(self):
             super().__init__()
-            self.values, self.select = {}, None
+            self.values, self.select, self.area = {}, None, None
 
         def handle_starttag(self, tag, attrs):
             given = dict(attrs)
@@ -18,6 +18,9 @@ def confirmed(page):
                 self.values[given["name"]] = given.get("value", "")
             if tag == "select":
                 self.select = given["name"]
+            if tag == "textarea":
+                self.area = given["name"]
+                self.values[self.area] = ""
             if (
                 tag == "option"
                 and self.select
@@ -25,9 +28,15 @@ def confirmed(page):
             ):
                 self.values[self.select] = given.get("value", "")
 
+        def handle_data(self, data):
+            if self.area:
+                self.values[self.area] += data
+
         def handle_endtag(self, tag):
             if tag == "select":
                 self.select = None
+            if tag == "textarea":
+                self.area = None
 
     form = Form()
     form.feed(page)

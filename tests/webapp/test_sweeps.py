@@ -2,7 +2,9 @@
 
 import csv
 import io
+import itertools
 import re
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -12,13 +14,17 @@ from shared import jobs
 from shared.db.backtests import JobRow, RunRow
 from shared.db.console import AuditRow
 from shared.db.sweeps import SweepChunkRow, SweepPointRow, SweepRow
+from shared.db.trading import StrategyTypeRow
+from shared.domain.space import axis_from
 from tests.webapp.forms import confirmed
 from tests.webapp.history import do_job, newest_job, some_stocks
 from tests.webapp.markup import read
 from tests.webapp.test_markup import lost_addresses
+from tests.webapp.world import NOON
 
 PARTIAL = {"HX-Request": "true"}
 COMPUTED = ("sharpe", "total_return", "max_drawdown", "trades")
+SHARPE = (0.4, 0.9, -0.2, 1.1, 1.8, 0.7, 0.3, 1.2, 0.1)
 
 
 @pytest.fixture
@@ -43,8 +49,58 @@ def form(trader, stocks):
 
 
 @pytest.fixture
-def sweep(trader, rows, settings, form):
-    """A sweep of nine combinations, done."""
+def sweep(rows, stocks):
+    """A sweep of nine combinations as its jobs would leave it, with numbers of our own."""
+    asked = jobs.SweepRequest(
+        base={"strategy_type": "moving_average_cross"},
+        space=[
+            {"name": "short_window", "low": 3, "high": 9, "step": 3},
+            {"name": "long_window", "low": 10, "high": 20, "step": 5},
+        ],
+        series_ids=[stocks.acme_series],
+        objectives=[{"metric": "sharpe", "direction": "maximize"}],
+    )
+    done = {"state": "done", "progress_text": "9 combinations", "progress": 1.0}
+    job = JobRow(id=uuid4(), kind="sweep", title="Sweep it", arguments=jobs.encode(asked), **done)
+    part = JobRow(
+        id=uuid4(), kind="sweep_chunk", title="Sweep it · chunk 1", arguments={}, started_at=NOON, **done
+    )  # fmt: skip
+    rows.add_all([job, part])
+    rows.flush()
+    row = SweepRow(
+        job_id=job.id, title="Sweep it", strategy_type="moving_average_cross",
+        code_hash=rows.get_one(StrategyTypeRow, "moving_average_cross").code_hash, method="grid",
+        seed=1, base=jobs.encode(jobs.BacktestRequest("moving_average_cross", {}, {})),
+        space=[axis_from(axis).as_json() for axis in asked.space], constraints=[],
+        objectives=asked.objectives, metrics=list(COMPUTED), aggregate="mean",
+        series=[{"series_id": stocks.acme_series, "name": "ACME 1d", "ends_at": "", "bars": 300,
+                 "hashes": {"main": "ab" * 32}}],
+        total=9, planned=9, carved=9, state="done", text="9 combinations, best sharpe 1.80",
+        plan=b"", created_at=NOON, finished_at=NOON + timedelta(seconds=4),
+    )  # fmt: skip
+    rows.add(row)
+    rows.flush()
+    rows.add(
+        SweepChunkRow(
+            sweep_id=row.id, number=1, first=0, points=9, job_id=part.id, seconds=3.0, done_at=NOON
+        )
+    )
+    combinations = itertools.product((3, 6, 9), (10, 15, 20))
+    rows.add_all(
+        SweepPointRow(
+            sweep_id=row.id, number=n, parameters={"short_window": short, "long_window": long},
+            numbers=[SHARPE[n], SHARPE[n] / 10, 0.3 - 0.02 * (n * 4 % 9), float(n * 5 % 9)],
+            plateau=None if n % 2 else n / 10, is_best=SHARPE[n] == max(SHARPE),
+        )
+        for n, (short, long) in enumerate(combinations)
+    )  # fmt: skip
+    rows.commit()
+    return row
+
+
+@pytest.fixture
+def real_sweep(trader, rows, settings, form):
+    """A sweep of nine combinations, done by its jobs."""
     return a_sweep(trader, rows, settings, form)
 
 
@@ -307,7 +363,8 @@ def test_progress_is_told_in_combinations_and_costs_nothing_while_nothing_change
     assert "Best so far" in after
 
 
-def test_a_done_sweep_shows_its_best_with_its_parameters_and_stops_asking(trader, rows, sweep):
+def test_a_done_sweep_shows_its_best_with_its_parameters_and_stops_asking(trader, rows, real_sweep):
+    sweep = real_sweep
     page = trader.get(f"/research/sweeps/{sweep.id}/progress").text
     points = rows.scalars(sa.select(SweepPointRow).where(SweepPointRow.sweep_id == sweep.id)).all()
     best = max(points, key=lambda p: p.numbers[0])
@@ -478,8 +535,9 @@ def test_all_points_come_as_a_file(viewer, rows, sweep):
 
 
 def test_one_press_leads_from_a_point_to_its_full_run_and_the_next_one_to_the_same(
-    trader, rows, settings, sweep
+    trader, rows, settings, real_sweep
 ):
+    sweep = real_sweep
     point = rows.scalars(sa.select(SweepPointRow).where(SweepPointRow.is_best)).one()
     url = f"/research/sweeps/{sweep.id}/points/{point.number}/run"
     trader.post(url)
@@ -496,13 +554,43 @@ def test_one_press_leads_from_a_point_to_its_full_run_and_the_next_one_to_the_sa
     assert f'href="/research/runs/{run.id}"' in trader.get(f"/research/sweeps/{sweep.id}").text
 
 
+def test_a_sweep_of_code_that_looks_ahead_says_so(trader, rows, settings, real_sweep):
+    url = f"/research/sweeps/{real_sweep.id}"
+    trader.post(f"{url}/points/0/run")
+    job = newest_job(rows, "backtest")
+    do_job(settings, job.id)
+    rows.refresh(job)
+    assert "looks ahead" not in trader.get(url).text
+    run = rows.get_one(RunRow, job.result["run_id"])
+    run.gate = {**(run.gate or {}), "verdict": "leaks", "text": "its signal knows tomorrow's close"}
+    rows.commit()
+    text = words(trader.get(url).text).replace("&#39;", "'")
+    assert (
+        f"the code looks ahead. Run #{run.id} found that its signal knows tomorrow's close" in text
+    )
+
+
 def test_a_sweep_over_several_series_runs_a_point_on_the_one_that_is_chosen(
     trader, rows, settings, stocks, form
 ):
     both = [str(stocks.acme_series), str(stocks.tiny_series)]
-    sweep = a_sweep(trader, rows, settings, form, series=both)
+    sweep = a_sweep(trader, rows, settings, form, series=both, **{"objective.0": "total_return"})
     page = trader.get(f"/research/sweeps/{sweep.id}").text
     assert "ACME 1d, TINY/USD 1m" in page
+    on_tiny = f"m.total_return.{stocks.tiny_series}"
+    assert f'<option value="{on_tiny}">Total return on TINY/USD 1m</option>' in page
+    cells = trader.get(f"/research/sweeps/{sweep.id}/heat.json?value={on_tiny}").json["cells"]
+    query = sa.select(SweepPointRow).where(SweepPointRow.sweep_id == sweep.id)
+    points = rows.scalars(query.order_by(SweepPointRow.number)).all()
+    place = len(sweep.metrics) + list(sweep.metrics).index("total_return")
+    assert any(p.by_series[place] is not None for p in points)
+    assert sorted(c for row in cells for c in row if c is not None) == sorted(
+        p.by_series[place] for p in points if p.by_series[place] is not None
+    )
+    head, *lines = csv.reader(
+        io.StringIO(trader.get(f"/research/sweeps/{sweep.id}/points.csv").text)
+    )
+    assert float(lines[0][head.index("trades on TINY/USD 1m")]) == points[0].by_series[-1]
     trader.post(f"/research/sweeps/{sweep.id}/points/0/run", data={"series": both[1]})
     asked = jobs.BacktestRequest(**newest_job(rows, "backtest").arguments)
     assert asked.inputs["main"]["series_id"] == stocks.tiny_series
@@ -533,7 +621,7 @@ def test_cancel_takes_jobs_out_of_line_keeps_results_and_resume_asks_for_the_res
 
 def test_parts_of_a_sweep_are_no_jobs_of_the_list_unless_they_failed(trader, rows, sweep):
     page = trader.get("/jobs").text
-    assert "Sweep moving average cross" in page
+    assert "Sweep it" in page
     assert "chunk" not in page
     chunk = rows.scalars(sa.select(SweepChunkRow).limit(1)).one()
     rows.get_one(JobRow, chunk.job_id).state = "failed"

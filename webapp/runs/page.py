@@ -9,8 +9,9 @@ from flask import render_template, request
 from shared.db.backtests import RunRow
 from shared.db.trading import StrategyTypeRow
 from shared.domain.market import interval_text
+from shared.report.engines import engine_text, engine_title
 from shared.report.numbers import MAIN, Shown, families, shown, text
-from webapp import auth, run_columns, series
+from webapp import auth, costs, run_columns, series
 from webapp.db import db
 from webapp.formats import seconds
 from webapp.runs import listing, reporting, words
@@ -38,7 +39,11 @@ def page(run_id: int) -> str:
         pictures=pictures,
         shown=chosen(pictures),
         currency=asset,
-        costs_text=words.costs_text(run.options.get("costs") or {}, asset),
+        costs_text=costs.text(run.options.get("costs") or {}, asset),
+        costs_line=costs.short_text(run.options.get("costs") or {}, asset),
+        fills_text=words.fills_text(run),
+        engine=engine_text(run.engine, words.why_core(run)),
+        engine_title=engine_title(run.engine, words.why_core(run)),
         rules_text=words.rules_text(run),
         sizing=words.sizing_text(run.options.get("sizing") or {}, asset),
         splits=_splits(run, pictures),

@@ -64,8 +64,8 @@ def decided(run_id: int) -> Decided | None:
     known: dict[int, Decided | None] = g.setdefault("decided", {})
     if run_id not in known:
         kept = db.session.get(RunSeriesRow, (run_id, "decisions"))
-        policy = db.session.get_one(RunRow, run_id).options.get("risk_policy") or {}
-        known[run_id] = Decided(kept.data, policy) if kept is not None else None
+        options = db.session.get_one(RunRow, run_id).options
+        known[run_id] = Decided.of(kept.data, options) if kept is not None else None
     return known[run_id]
 
 

@@ -1,16 +1,17 @@
-"""What was run, in words: sizing, costs, rules, bars."""
+"""What was run, in words: sizing, rules, bars, engine."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from shared.db.backtests import RunRow
 from shared.domain.market import interval_text
 from shared.jobs import FINDINGS
-from webapp import fields, risk_policy
-from webapp.formats import money, percent, plural, quantity
+from shared.report.engines import engine_text
+from webapp import costs, fields, risk_policy
+from webapp.formats import money, plural, quantity
 from webapp.runs.blueprint import quote_asset
 
 
@@ -26,36 +27,37 @@ def sizing_text(sizing: Mapping[str, Any], asset: str) -> str:
     return f"{dict(fields.METHODS).get(method, method)}: {said[f'sizing.{name}']}{unit}{band}"
 
 
-def costs_text(costs: Mapping[str, Any], asset: str) -> str:
-    """fee 0.10 %, slippage 0.05 %: what the run paid for trading."""
-    said = [_fee(costs, asset)]
-    if costs.get("fee_per_unit"):
-        said.append(f"{quantity(costs['fee_per_unit'])} {asset} a unit")
-    if costs.get("fee_minimum"):
-        said.append(f"at least {money(costs['fee_minimum'])} {asset} an order")
-    said.append(f"slippage {percent(costs.get('slippage') or 0)}")
-    if costs.get("slippage_fixed"):
-        said.append(f"and {quantity(costs['slippage_fixed'])} {asset}")
-    if costs.get("slippage_impact"):
-        said.append(f"impact {percent(costs['slippage_impact'])}")
-    if costs.get("spread"):
-        said.append(f"spread {percent(costs['spread'])}")
-    return ", ".join(said)
-
-
-def _fee(costs: Mapping[str, Any], asset: str) -> str:
-    tiers = costs.get("fee_tiers") or ()
-    if not tiers:
-        return f"fee {percent(costs.get('fee_rate') or 0)}"
-    rates = [f"{percent(rate)} from {money(value, 0)} {asset}" for value, rate in tiers]
-    return f"fee {', '.join(rates)} traded in 30 days"
-
-
 def rules_text(run: RunRow) -> str:
     """The risk rules that were on, with their limits."""
     rules = risk_policy.rules_of(run.options.get("risk_policy") or {}).values()
     on = [f"{rule.title.lower()} {rule.limit_text}" for rule in rules if rule.enabled]
     return ", ".join(on) or "all off"
+
+
+def fills_text(run: RunRow) -> str:
+    """market orders at the next open; the stop before the target inside a bar: how orders met bars."""
+    matching, margin = run.options.get("matching") or {}, run.options.get("margin") or {}
+    said = ["market orders at the next open", _INTRABAR.get(str(matching.get("intrabar")), "")]
+    if matching.get("volume_share"):
+        said.append(f"at most {costs.rate_text(matching['volume_share'])} of the volume of a bar")
+    if margin.get("enabled"):
+        said.append(
+            f"short selling, {quantity(margin.get('leverage') or 1)} times equity at most,"
+            f" borrowing {costs.rate_text(margin.get('borrow_rate') or 0)} a year"
+        )
+    return "; ".join(part for part in said if part)
+
+
+_INTRABAR: Final = {
+    "worst_case": "inside a bar the stop before the target",
+    "ohlc_path": "inside a bar open, nearer extreme, other extreme, close",
+    "lower_interval": "inside a bar as shorter bars say",
+}
+
+
+def why_core(run: RunRow) -> str:
+    """What no kernel covers of it; "" where one ran."""
+    return str(run.options.get("why_core") or "")
 
 
 def inputs_text(run: RunRow) -> str:
@@ -83,9 +85,10 @@ def facts(run: RunRow, title: str) -> list[tuple[str, str]]:
         *bars,
         ("capital", f"{money(run.options['capital'])} {asset}"),
         ("sizing", sizing_text(run.options.get("sizing") or {}, asset)),
-        ("costs", costs_text(run.options.get("costs") or {}, asset)),
+        ("costs", costs.text(run.options.get("costs") or {}, asset)),
         ("risk rules", rules_text(run)),
-        ("engine", run.engine),
+        ("fills", fills_text(run)),
+        ("engine", engine_text(run.engine, why_core(run))),
         ("code", run.code_hash),
         ("digest", run.digest),
     ]

@@ -10,7 +10,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from flask import abort
 
-from shared.db.backtests import JobRow
+from shared.db.backtests import JobRow, RunRow
 from shared.db.sweeps import SweepChunkRow, SweepPointRow, SweepRow
 from shared.domain.objectives import METRICS, Objective, objectives_from
 from webapp import live
@@ -195,6 +195,21 @@ def metric_text(metric: str, value: float | None) -> str:
     if unit == "count":
         return quantity(round(value, 2))
     return money(value)
+
+
+def leaking_run(sweep: SweepRow) -> Any:
+    """The newest run of the same code that was found to look ahead, as (id, text); None if there is none."""
+    query = (
+        sa.select(RunRow.id, RunRow.gate["text"].astext.label("text"))
+        .where(
+            RunRow.code_hash == sweep.code_hash,
+            RunRow.strategy_type == sweep.strategy_type,
+            RunRow.gate["verdict"].astext == "leaks",
+        )
+        .order_by(RunRow.id.desc())
+        .limit(1)
+    )
+    return db.session.execute(query).one_or_none()
 
 
 def seconds_for(type_name: str, runs: int, bars: float, workers: int) -> float | None:

@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from shared.db.console import CommandRow
 from shared.db.trading import AccountRow
 from shared.messages import EditAccount
-from webapp import accounts, auth, commands
+from webapp import accounts, auth, commands, costs
 from webapp.formats import decimal
 from webapp.trade import desk, ticket
 from webapp.trade.blueprint import bp
@@ -21,9 +21,10 @@ INTRABAR: Final = (
     ("worst_case", "Worst case first"),
     ("ohlc_path", "Open, high, low, close path"),
 )
+COSTS: Final = {name: f"costs.{name}" for name in costs.FIELDS}
+"""The field of each cost."""
+
 DEFAULTS: Final[Mapping[str, Any]] = {
-    "costs.fee_rate": "0.001",
-    "costs.slippage": "0",
     "matching.intrabar": "worst_case",
     "matching.volume_share": "",
     "margin.enabled": False,
@@ -35,8 +36,6 @@ DEFAULTS: Final[Mapping[str, Any]] = {
 """What an account does that says nothing else."""
 
 PERCENT: Final = (
-    "costs.fee_rate",
-    "costs.slippage",
     "matching.volume_share",
     "margin.borrow_rate",
     "margin.call_level",
@@ -44,10 +43,14 @@ PERCENT: Final = (
 )
 """Fractions that people think of in per cent."""
 
+LONGEST_COST: Final = 2000
+"""More than any list of fee tiers takes."""
+
 
 def shown(account: AccountRow) -> ticket.Form:
     """The settings in force, per cent where people think in per cent."""
-    entered = {}
+    entered = {key: "0" for name, key in COSTS.items() if name in costs.USUAL}
+    entered |= costs.shown({"fee_rate": "0.001", **account.costs}, COSTS)
     for name, default in DEFAULTS.items():
         group, _, key = name.partition(".")
         said = getattr(account, group).get(key)
@@ -67,17 +70,18 @@ def _text(name: str, value: Any) -> str:
 
 
 def read(form: Mapping[str, str]) -> dict[str, str]:
-    return {name: form.get(name, "").strip()[: ticket.LONGEST] for name in DEFAULTS}
+    entered = {name: form.get(name, "").strip()[: ticket.LONGEST] for name in DEFAULTS}
+    return entered | {key: form.get(key, "").strip()[:LONGEST_COST] for key in COSTS.values()}
 
 
-def asked_for(account_id: int, entered: Mapping[str, str]) -> EditAccount:
+def asked_for(account_id: int, entered: Mapping[str, str], paid: dict[str, Any]) -> EditAccount:
     """The command; what is no number goes as it was typed, for the engine to say so."""
-    groups: dict[str, dict[str, Any]] = {"costs": {}, "matching": {}, "margin": {}}
-    for name, text in entered.items():
+    groups: dict[str, dict[str, Any]] = {"matching": {}, "margin": {}}
+    for name in DEFAULTS:
         group, _, key = name.partition(".")
-        groups[group][key] = _fraction(name, text)
+        groups[group][key] = _fraction(name, entered[name])
     groups["margin"]["enabled"] = entered["margin.enabled"] == "yes"
-    return EditAccount(account_id=account_id, **groups)
+    return EditAccount(account_id=account_id, costs=paid, **groups)
 
 
 def _fraction(name: str, text: str) -> str:
@@ -104,7 +108,12 @@ def _account(account_id: int) -> AccountRow:
 
 def _page(account: AccountRow, form: ticket.Form, answer: str) -> str:
     return render_template(
-        "trade/settings.html", account=account, form=form, answer=answer, intrabar=INTRABAR
+        "trade/settings.html",
+        account=account,
+        form=form,
+        answer=answer,
+        intrabar=INTRABAR,
+        cost_keys=COSTS,
     )
 
 
@@ -114,7 +123,11 @@ def save_settings(account_id: int) -> AnyResponse | tuple[str, int]:
     """In force from the next order on."""
     account = _account(account_id)
     entered = read(request.form)
-    row = commands.ask_and_wait(asked_for(account.id, entered))
+    problems: dict[str, str] = {}
+    paid = costs.read(entered, problems, COSTS)
+    if problems:
+        return _page(account, ticket.Form(entered, problems), ""), 422
+    row = commands.ask_and_wait(asked_for(account.id, entered, paid))
     if row.state in ("denied", "expired"):
         return _denied(account, entered, row), 409
     return commands.answer(row, url_for(".settings", account_id=account.id))
@@ -124,7 +137,7 @@ def _denied(account: AccountRow, entered: Mapping[str, str], row: CommandRow) ->
     said = row.result or {}
     field = str(said.get("field") or "")
     name = next(
-        (n for n in DEFAULTS if field and n in (field, f"{n.partition('.')[0]}.{field}")), ""
+        (n for n in entered if field and n in (field, f"{n.partition('.')[0]}.{field}")), ""
     )
     problems = ticket.problems_of({**said, "field": name}) if name else {}
     return _page(account, ticket.Form(entered, problems), "" if problems else commands.text_of(row))

@@ -121,7 +121,7 @@ def fee_of(a: Any, s: Any, book: Any, order: Any, quantity: float, price: float,
     fee = quantity * price * rate_now(a, s, rate, tiers, at)
     if s.fee_per_unit != 0:
         fee += quantity * s.fee_per_unit
-    if tiers and s.tiers > 0:
+    if s.tiers > 0:
         add_traded(a, at // DAY, quantity * price)
     if s.fee_minimum == 0:
         return fee

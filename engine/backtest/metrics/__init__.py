@@ -97,20 +97,22 @@ def measure_only(
     trades: Trades | None = None,
     *,
     fills: Fills | None = None,
+    paid: Paid = _NO_COSTS,
+    counts: Counts = _NO_COUNTS,
     calendar: str,
     hold: Iterable[Bars] = (),
     risk_free: float = 0.0,
 ) -> dict[str, float | None]:
     """{name: value or None} of some metrics, nothing else computed: what a sweep asks of each of its runs.
 
-    Metrics of trades need `trades`, those of costs `fills`. KeyError names one that does not exist.
+    Metrics of trades need `trades`, those of costs `fills` and `paid`, those of orders `counts`. KeyError names one that does not exist.
     """
     facts = Facts(
         curve,
         Trades.none() if trades is None else trades,
         fills=Fills.none() if fills is None else fills,
-        paid=_NO_COSTS,
-        counts=_NO_COUNTS,
+        paid=paid,
+        counts=counts,
         calendar=calendar,
         hold=hold,
         benchmark=None,
