@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from engine import compiled
-    memory.keep()
+from engine.backtest import memory
 from engine.backtest.asking import Asking
 from engine.backtest.kernel import Machine, NotCovered
 from engine.backtest.kernels.layout import DECISION

@@ -90,7 +90,14 @@ def swept(open_: Any, close: Any, pairs: Any, capital: float, fee: float, out: A
 
 @njit(cache=True)
 def reversion(
-    open_: Any, high: Any, low: Any, close: Any, capital: float, fee: float, stop: float, target: float
+    open_: Any,
+    high: Any,
+    low: Any,
+    close: Any,
+    capital: float,
+    fee: float,
+    stop: float,
+    target: float,
 ) -> Any:
     """C: (entries, final equity, equity per bar). Wilder RSI(14) and Bollinger(20, 2); stop and target if above 0."""
     n = len(close)
@@ -187,7 +194,9 @@ def portfolio(open_: Any, close: Any, capital: float, fee: float, share: float) 
 
 
 @njit(cache=True)
-def exponential_cross(open_: Any, close: Any, short: int, long: int, capital: float, fee: float) -> Any:
+def exponential_cross(
+    open_: Any, close: Any, short: int, long: int, capital: float, fee: float
+) -> Any:
     """A with exponential averages: (entries, final equity, equity per bar)."""
     n = len(close)
     equity = np.empty(n)
