@@ -9,6 +9,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-virtualenv
 VENDOR := webapp/static/vendor/.built
+COMPILED := $(VENV)/.compiled
 TOOLS := .venv-tools
 # Processes that share the tests, file by file; each has PostgreSQL and Redis of its own.
 TESTERS ?= 2
@@ -19,10 +20,10 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name what; do \
 		printf '  make %-10s %s\n' "$$name" "$$what"; done
 
-run: $(VENV)/.runtime $(VENDOR) ## set everything up, start it, print the console's address
+run: $(VENV)/.runtime $(VENDOR) $(COMPILED) ## set everything up, start it, print the console's address
 	@exec $(PYTHON) -m deploy up
 
-test: $(VENV)/.test $(VENDOR) ## set everything up and run all tests (ARGS="-k name")
+test: $(VENV)/.test $(VENDOR) $(COMPILED) ## set everything up and run all tests (ARGS="-k name")
 	@exec $(PYTHON) -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.test ## format, lint, strict types, import rules
@@ -31,10 +32,10 @@ check: $(VENV)/.test ## format, lint, strict types, import rules
 	$(PYTHON) -m mypy
 	$(VENV)/bin/lint-imports
 
-bench: $(VENV)/.test ## measure, and print the figures
+bench: $(VENV)/.test $(COMPILED) ## measure, and print the figures
 	@exec $(PYTHON) -m tests.benchmarks $(ARGS)
 
-prove: $(VENV)/.test $(VENDOR) ## the long proofs: crash matrices, soaks, fuzzing
+prove: $(VENV)/.test $(VENDOR) $(COMPILED) ## the long proofs: crash matrices, soaks, fuzzing
 	@exec $(PYTHON) -m pytest -m prove $(ARGS)
 
 format: $(VENV)/.test ## put the code into its format
@@ -83,6 +84,11 @@ $(VENV)/.test: $(VENV)/.runtime requirements-test.lock
 $(VENDOR): package.json package-lock.json deploy/frontend.py | $(VENV)/.runtime
 	@echo "Building the front-end packages"
 	@$(PYTHON) deploy/frontend.py
+	@touch $@
+
+# Machine code for this processor. What it is made from are the files that say so.
+$(COMPILED): $(shell grep -rl --include='*.py' 'from engine.compiled import' engine) | $(VENV)/.runtime
+	@$(PYTHON) -m deploy compile
 	@touch $@
 
 $(TOOLS)/.made:

@@ -17,6 +17,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "worker": ("run workers for backtests and imports", "deploy.commands.worker"),
     "clock": ("run the scheduler and the alert sender", "deploy.commands.clock"),
     "migrate": ("bring the database's schema up to date", "deploy.commands.migrate"),
+    "compile": ("make the machine code that backtests run on", "deploy.commands.compile_"),
     "doctor": ("check this installation and say what is wrong", "deploy.commands.doctor"),
     "user": ("add and list users, set passwords", "deploy.commands.user"),
     "import": ("read a price file into the history", "deploy.commands.import_"),

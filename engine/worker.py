@@ -54,7 +54,7 @@ def preload() -> None:
     """Import the bodies of all jobs now, so that no job waits for it.
 
     One that cannot be imported fails its own jobs, with the traceback in their rows, and no others.
-    Compiled functions are loaded too, but not made: on a new machine the first jobs do that.
+    Compiled functions are loaded too where they are made: `seraphim compile` does that.
     """
     for kind in jobs.BODIES:
         try:
@@ -66,8 +66,7 @@ def preload() -> None:
     except ImportError as error:
         log.error("worker.not_warm", error=str(error))
         return
-    if warming.is_kept():
-        warming.load()
+    warming.load()
 
 
 def serve(settings: Settings, name: str, stop: _StopFlag) -> int:

@@ -44,6 +44,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_or_not() -> None:
+    """Tests say which engine runs: none depends on whether `seraphim compile` was there before."""
+    from engine.backtest import simulation
+
+    simulation.WORTH_COMPILING = 0  # type: ignore[misc]
+
+
 @pytest.fixture(scope="session")
 def scratch_home() -> Iterator[Path]:
     """The data folder of the servers that all tests share."""

@@ -174,7 +174,9 @@ def repeat_of(run: RunRow) -> Repeat | None:
 
 
 def compared(run: RunRow, first: RunRow) -> Repeat:
-    differs = differences(run.inputs, run.provenance, first.inputs, first.provenance)
+    differs = differences(
+        run.inputs, run.provenance, first.inputs, first.provenance, ways=(run.engine, first.engine)
+    )
     return Repeat(run, first, run.digest == first.digest, list(differs))
 
 

@@ -62,7 +62,10 @@ def _tell(url: str, first_id: int, run_id: int, *, as_json: bool) -> bool:
         query = sa.select(RunRow).where(RunRow.id.in_((first_id, run_id))).order_by(RunRow.id)
         first, again = session.scalars(query)
         same = first.digest == again.digest
-        differs = list(differences(again.inputs, again.provenance, first.inputs, first.provenance))
+        ways = (again.engine, first.engine)
+        differs = list(
+            differences(again.inputs, again.provenance, first.inputs, first.provenance, ways=ways)
+        )
         digests = {"digest": again.digest, "first_digest": first.digest}
     sessions.kw["bind"].dispose()
     if as_json:

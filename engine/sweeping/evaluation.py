@@ -17,7 +17,7 @@ from engine.backtest.metrics import Curve, measure_only
 from engine.backtest.metrics.curves import daily_rows
 from engine.backtest.provenance import start_chance
 from engine.backtest.results import Simulated
-from engine.backtest.simulation import simulate
+from engine.backtest.simulation import fastest
 from engine.backtest.specification import Specification
 from engine.backtest.trades import round_trips
 from engine.bars import nanoseconds
@@ -135,7 +135,7 @@ def _evaluated(
         if counted is not None:
             return Evaluated(counted)
         start_chance(seed)
-        values = _measured(own, simulate(own, decisions=False, progress=progress), metrics)
+        values = _measured(own, fastest(own, decisions=False, progress=progress), metrics)
     except _INTERRUPTIONS:
         raise
     except Exception as error:  # a strategy's own code may raise anything, for some parameters only

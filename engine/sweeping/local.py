@@ -44,6 +44,7 @@ class Crew:
         self._kept = 0.0
         self._done_before = self._done()
         if workers:
+            warming.make_ready()
             warming.load()  # here, once: every fork takes it over
         self._fork = multiprocessing.get_context("fork")
         self._births = 0

@@ -11,11 +11,19 @@ def differences(
     provenance: Mapping[str, Any],
     first_inputs: Mapping[str, Any],
     first_provenance: Mapping[str, Any],
+    *,
+    ways: tuple[str, str] = ("", ""),
 ) -> Iterator[str]:
-    """What two runs of one request were made with that is not the same, in words."""
+    """What two runs of one request were made with that is not the same, in words.
+
+    `ways` is what simulated it, now and then: the last digits of its equity hang on that.
+    """
     for key, chosen in inputs.items():
         if chosen.get("used_hash") != (first_inputs.get(key) or {}).get("used_hash"):
             yield f"bars of {chosen['symbol']}"
+    now_by, then_by = ways
+    if now_by != then_by:
+        yield f"what ran it (the {then_by}, now the {now_by}), which shows in the last digits"
     if not first_provenance:
         yield "the first did not keep what it was made with"
         return

@@ -574,9 +574,23 @@ def test_a_sweep_over_several_series_runs_a_point_on_the_one_that_is_chosen(
     trader, rows, settings, stocks, form
 ):
     both = [str(stocks.acme_series), str(stocks.tiny_series)]
-    sweep = a_sweep(trader, rows, settings, form, series=both)
+    sweep = a_sweep(trader, rows, settings, form, series=both, **{"objective.0": "total_return"})
     page = trader.get(f"/research/sweeps/{sweep.id}").text
     assert "ACME 1d, TINY/USD 1m" in page
+    on_tiny = f"m.total_return.{stocks.tiny_series}"
+    assert f'<option value="{on_tiny}">Total return on TINY/USD 1m</option>' in page
+    cells = trader.get(f"/research/sweeps/{sweep.id}/heat.json?value={on_tiny}").json["cells"]
+    query = sa.select(SweepPointRow).where(SweepPointRow.sweep_id == sweep.id)
+    points = rows.scalars(query.order_by(SweepPointRow.number)).all()
+    place = len(sweep.metrics) + list(sweep.metrics).index("total_return")
+    assert any(p.by_series[place] is not None for p in points)
+    assert sorted(c for row in cells for c in row if c is not None) == sorted(
+        p.by_series[place] for p in points if p.by_series[place] is not None
+    )
+    head, *lines = csv.reader(
+        io.StringIO(trader.get(f"/research/sweeps/{sweep.id}/points.csv").text)
+    )
+    assert float(lines[0][head.index("trades on TINY/USD 1m")]) == points[0].by_series[-1]
     trader.post(f"/research/sweeps/{sweep.id}/points/0/run", data={"series": both[1]})
     asked = jobs.BacktestRequest(**newest_job(rows, "backtest").arguments)
     assert asked.inputs["main"]["series_id"] == stocks.tiny_series

@@ -87,7 +87,7 @@ def page(sweep_id: int) -> str:
         leaking=standing.leaking_run(sweep),
         axes=standing.varied(sweep),
         axis_text=standing.axis_text,
-        columns=points.columns_of(sweep),
+        columns=points.mapped(sweep),
         ways=pictures.WAYS,
         word_of=points.word_of,
         type=db.session.get(StrategyTypeRow, sweep.strategy_type),

@@ -102,7 +102,7 @@ def chosen(sweep: SweepRow) -> Map | None:
     y = request.args.get("y", "")
     rest = [name for name in names if name != x]
     y = y if y in rest else (rest[0] if rest else "")
-    by_key = {column.key: column for column in points.columns_of(sweep) if not column.parameter}
+    by_key = {column.key: column for column in points.mapped(sweep)}
     key = request.args.get("value", "")
     column = by_key.get(key) or next(iter(by_key.values()))
     way = request.args.get("way", "best")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -40,6 +40,8 @@ class Column:
     parameter: str = ""
     lower_first: bool = False
     is_wide: bool = False
+    place: int = 0
+    """Of the number among those of each series; 0 for the number over all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,24 @@ def columns_of(sweep: SweepRow) -> list[Column]:
     return found
 
 
+def mapped(sweep: SweepRow) -> list[Column]:
+    """What a heat map can show: every number, and the objectives on each series where there are several."""
+    found = [column for column in columns_of(sweep) if not column.parameter]
+    wanted = {f"m.{objective.metric}": objective for objective in standing.objectives(sweep)}
+    for number, series in enumerate(sweep.series if len(sweep.series) > 1 else ()):
+        for column in found[: len(sweep.metrics)]:
+            if column.key in wanted:
+                place = number * len(sweep.metrics) + list(sweep.metrics).index(column.metric) + 1
+                title = f"{column.title} on {series['name']}"
+                key = f"{column.key}.{series['series_id']}"
+                found.append(replace(column, key=key, title=title, place=place))
+    return found
+
+
 def value_of(sweep: SweepRow, column: Column) -> sa.ColumnElement[Any]:
     """A column as float8, NULL where there is none."""
+    if column.place:
+        return SweepPointRow.by_series[column.place]
     if column.metric:
         return SweepPointRow.numbers[list(sweep.metrics).index(column.metric) + 1]
     if column.parameter:
@@ -291,7 +309,9 @@ def luck(sweep: SweepRow) -> float | None:
 def every(sweep: SweepRow) -> Iterator[list[Any]]:
     """All points as rows of a file, head first, in the order of their numbers."""
     names = [axis["name"] for axis in sweep.space]
-    yield ["number", *names, *sweep.metrics, "plateau", "is_best", "error"]
+    several = [one["name"] for one in sweep.series] if len(sweep.series) > 1 else []
+    each = [f"{metric} on {name}" for name in several for metric in sweep.metrics]
+    yield ["number", *names, *sweep.metrics, "plateau", "is_best", "error", *each]
     query = (
         sa.select(SweepPointRow)
         .where(SweepPointRow.sweep_id == sweep.id)
@@ -301,4 +321,4 @@ def every(sweep: SweepRow) -> Iterator[list[Any]]:
     for point in db.session.scalars(query):
         values = [point.parameters.get(name) for name in names]
         rank = [point.plateau, "yes" if point.is_best else "", point.error]
-        yield [point.number, *values, *point.numbers, *rank]
+        yield [point.number, *values, *point.numbers, *rank, *(point.by_series or ())]
