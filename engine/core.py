@@ -135,7 +135,8 @@ class TradingCore:
             asked, standing.asked = standing.asked, target
             if target != target:  # NaN leaves
                 continue
-            if target in (asked, standing.target) and not self._left_band(run, bound, target):
+            known = target == standing.target or (target == asked and not evaluation.again)
+            if known and not self._left_band(run, bound, target):
                 continue
             self._aim(run, bound, evaluation.signal(column, row), at, actions)
 
@@ -150,7 +151,8 @@ class TradingCore:
             asked, standing.asked = standing.asked, NAN if target is None else target
             if signal is None or target is None:
                 continue
-            if target in (asked, standing.target) and not self._left_band(run, bound, target):
+            known = target == standing.target or (target == asked and not signal.again)
+            if known and not self._left_band(run, bound, target):
                 continue
             self._aim(run, bound, signal, at, actions)
 

@@ -105,8 +105,9 @@ def bollinger(
     values: Column, window: int = 20, deviations: float = 2.0
 ) -> tuple[Feature, Feature, Feature]:
     """(lower, middle, upper): the simple average and `deviations` population deviations around it."""
-    middle, width = sma(values, window), deviation(values, window)
-    return middle - width * deviations, middle, middle + width * deviations
+    _check(window)
+    lower, middle, upper = rolling.window_bands(values, window, deviations)
+    return Feature(lower, window), Feature(middle, window), Feature(upper, window)
 
 
 def rsi(values: Column, window: int = 14, method: str = "wilder") -> Feature:

@@ -26,17 +26,22 @@ _BLOCK: Final = 1024
 
 def window_sums(values: Column, window: int) -> Column:
     """float64[n]: the sum of each `window` values, NaN in the rows before the first whole one."""
-    return _once(_sums, values, window, 1.0)
+    return _once(_sums, values, window, 1.0)  # type: ignore[no-any-return]
 
 
 def window_means(values: Column, window: int) -> Column:
     """float64[n]: the mean of each `window` values."""
-    return _once(_sums, values, window, float(window))
+    return _once(_sums, values, window, float(window))  # type: ignore[no-any-return]
 
 
 def window_deviations(values: Column, window: int) -> Column:
     """float64[n]: the population standard deviation of each `window` values."""
-    return _once(_deviations, values, window)
+    return _once(_deviations, values, window)  # type: ignore[no-any-return]
+
+
+def window_bands(values: Column, window: int, deviations: float) -> tuple[Column, Column, Column]:
+    """(lower, mean, upper), float64[n] each: the mean and so many deviations below and above it."""
+    return _once(_bands, values, window, deviations)  # type: ignore[no-any-return]
 
 
 def smoothed(values: Column, alpha: float, least: int) -> Column:
@@ -44,22 +49,22 @@ def smoothed(values: Column, alpha: float, least: int) -> Column:
 
     Values that are NaN are no values: the average stays as it is.
     """
-    return _once(_smoothed, values, alpha, least)
+    return _once(_smoothed, values, alpha, least)  # type: ignore[no-any-return]
 
 
 def wilder_strength(values: Column, window: int) -> Column:
     """float64[n]: gains over all moves by Wilder's averages, 0 to 100."""
-    return _once(_strength, values, window)
+    return _once(_strength, values, window)  # type: ignore[no-any-return]
 
 
 def wilder_ranges(high: Column, low: Column, close: Column, window: int) -> Column:
     """float64[n]: Wilder's average of the true range, seeded with the mean of the first `window`."""
-    return _once(_ranges, high, low, close, window)
+    return _once(_ranges, high, low, close, window)  # type: ignore[no-any-return]
 
 
 def extremes(values: Column, window: int, sign: float) -> Column:
     """float64[n]: the highest (`sign` 1) or lowest (-1) of each `window` values."""
-    return _once(_extremes, values, window, sign)
+    return _once(_extremes, values, window, sign)  # type: ignore[no-any-return]
 
 
 # Columns that are asked for again ---------------------------------------------------------------
@@ -71,22 +76,27 @@ class _Memory:
     def __init__(self, most: int) -> None:
         self._most = most
         self._held = 0
-        self._columns: OrderedDict[tuple[Any, ...], tuple[Column, tuple[Any, ...]]] = OrderedDict()
+        self._columns: OrderedDict[tuple[Any, ...], tuple[Any, tuple[Any, ...]]] = OrderedDict()
 
-    def get(self, key: tuple[Any, ...]) -> Column | None:
+    def get(self, key: tuple[Any, ...]) -> Any:
+        """None where it was not worked out, or is gone."""
         found = self._columns.get(key)
         if found is None:
             return None
         self._columns.move_to_end(key)
         return found[0]
 
-    def keep(self, key: tuple[Any, ...], column: Column, sources: tuple[Any, ...]) -> None:
+    def keep(self, key: tuple[Any, ...], found: Any, sources: tuple[Any, ...]) -> None:
         """Its sources are kept too: their addresses are part of the key."""
-        self._columns[key] = column, sources
-        self._held += column.nbytes
+        self._columns[key] = found, sources
+        self._held += _bytes(found)
         while self._held > self._most and len(self._columns) > 1:
             _, (oldest, _) = self._columns.popitem(last=False)
-            self._held -= oldest.nbytes
+            self._held -= _bytes(oldest)
+
+
+def _bytes(found: Any) -> int:
+    return sum(column.nbytes for column in (found if isinstance(found, tuple) else (found,)))
 
 
 _memory: ContextVar[_Memory | None] = ContextVar("columns", default=None)
@@ -102,8 +112,8 @@ def remembered(most: int) -> Iterator[None]:
         _memory.reset(token)
 
 
-def _once(function: Any, *given: Any) -> Column:
-    """The column, read-only: two strategies may hold the same one."""
+def _once(function: Any, *given: Any) -> Any:
+    """The column, or several, read-only: two strategies may hold the same ones."""
     memory = _memory.get()
     key: tuple[Any, ...] = ()
     if memory is not None:
@@ -111,13 +121,15 @@ def _once(function: Any, *given: Any) -> Column:
         if (found := memory.get(key)) is not None:
             return found
     arrays = [_floats(one) if isinstance(one, np.ndarray) else one for one in given]
-    if function is _deviations:
-        arrays.insert(1, window_means(given[0], given[1]))
-    column: Column = function(*arrays)
-    column.flags.writeable = False
+    # numpy's own memory: large pieces of it come in large pages.
+    outs = tuple(np.empty(len(arrays[0])) for _ in range(3 if function is _bands else 1))
+    function(*arrays, *outs)
+    found = outs if len(outs) > 1 else outs[0]
+    for column in found if isinstance(found, tuple) else (found,):
+        column.flags.writeable = False
     if memory is not None:
-        memory.keep(key, column, given)
-    return column
+        memory.keep(key, found, given)
+    return found
 
 
 def _mark(array: Column) -> tuple[int, int, tuple[int, ...]]:
@@ -160,10 +172,9 @@ def _divided(out: Any, total: Any, count: int, by: float) -> None:
 
 
 @compiled
-def _sums(values: Any, window: int, by: float) -> Any:
+def _sums(values: Any, window: int, by: float, out: Any) -> None:
     """Sums of 1, 2, 4, ... neighbours, put together to the window's length, smallest part first."""
     n = len(values)
-    out = np.empty(n)
     out[: min(window - 1, n)] = np.nan
     one, other, total = np.empty(_BLOCK + window), np.empty(_BLOCK + window), np.empty(_BLOCK)
     start = window - 1
@@ -185,39 +196,86 @@ def _sums(values: Any, window: int, by: float) -> Any:
             width *= 2
         _divided(out[start:end], total, rows, by)
         start = end
-    return out
 
 
 @compiled
-def _squared(total: Any, values: Any, means: Any, count: int) -> None:
+def _joined(sums: Any, squares: Any, to_sums: Any, to_squares: Any, step: int, count: int) -> None:
+    """Sums, and sums of squared deviations, of twice as many neighbours (Chan, Golub and LeVeque 1983)."""
+    half = 0.5 / step
+    for j in range(step, count):
+        apart = sums[j] - sums[j - step]
+        to_squares[j] = squares[j] + squares[j - step] + apart * apart * half
+        to_sums[j] = sums[j] + sums[j - step]
+
+
+@compiled
+def _appended(
+    total: Any, square: Any, sums: Any, squares: Any, covered: int, width: int, count: int
+) -> None:
+    """`covered` values and the `width` before them, put together."""
+    scale = 1.0 / (covered * width * (covered + width))
     for j in range(count):
-        away = values[j] - means[j]
-        total[j] += away * away
+        apart = total[j] * width - sums[j] * covered
+        square[j] += squares[j] + apart * apart * scale
+        total[j] += sums[j]
 
 
 @compiled
-def _deviations(values: Any, means: Any, window: int) -> Any:
+def _moments(values: Any, window: int, means: Any, deviations: Any) -> None:
+    """Means and population deviations of each window, put together as `_sums` does."""
     n = len(values)
-    out = np.empty(n)
-    out[: min(window - 1, n)] = np.nan
-    total = np.empty(_BLOCK)
+    means[: min(window - 1, n)] = np.nan
+    deviations[: min(window - 1, n)] = np.nan
+    size = _BLOCK + window
+    sums, squares, other, others = np.empty(size), np.empty(size), np.empty(size), np.empty(size)
+    total, square = np.empty(_BLOCK), np.empty(_BLOCK)
     start = window - 1
     while start < n:
         end = min(start + _BLOCK, n)
-        rows = end - start
-        total[:rows] = 0.0
-        for offset in range(window):
-            _squared(total, values[start - window + 1 + offset :], means[start:], rows)
+        first, rows = start - window + 1, end - start
+        count = end - first
+        sums[:count] = values[first:end]
+        squares[:count] = 0.0
+        covered, width = 0, 1
+        while True:
+            if window & width:
+                at = window - 1 - covered
+                if covered == 0:
+                    total[:rows] = sums[at : at + rows]
+                    square[:rows] = squares[at : at + rows]
+                else:
+                    _appended(total, square, sums[at:], squares[at:], covered, width, rows)
+                covered += width
+                if covered == window:
+                    break
+            _joined(sums, squares, other, others, width, count)
+            sums, other = other, sums
+            squares, others = others, squares
+            width *= 2
         for j in range(rows):
-            out[start + j] = np.sqrt(total[j] / window)
+            means[start + j] = total[j] / window
+            deviations[start + j] = np.sqrt(square[j] / window)
         start = end
-    return out
 
 
 @compiled
-def _smoothed(values: Any, alpha: float, least: int) -> Any:
+def _deviations(values: Any, window: int, out: Any) -> None:
+    _moments(values, window, np.empty(len(values)), out)
+
+
+@compiled
+def _bands(values: Any, window: int, deviations: float, lower: Any, means: Any, upper: Any) -> None:
+    """The mean, and so many deviations below and above it."""
+    _moments(values, window, means, upper)
+    for row in range(len(values)):
+        away = deviations * upper[row]
+        lower[row] = means[row] - away
+        upper[row] = means[row] + away
+
+
+@compiled
+def _smoothed(values: Any, alpha: float, least: int, out: Any) -> None:
     n = len(values)
-    out = np.empty(n)
     mean, seen, keeps = np.nan, 0, 1.0 - alpha
     for row in range(n):
         value = values[row]
@@ -225,13 +283,11 @@ def _smoothed(values: Any, alpha: float, least: int) -> Any:
             seen += 1
             mean = value if seen == 1 else keeps * mean + alpha * value
         out[row] = mean if seen >= least else np.nan
-    return out
 
 
 @compiled
-def _strength(values: Any, window: int) -> Any:
+def _strength(values: Any, window: int, out: Any) -> None:
     n = len(values)
-    out = np.empty(n)
     alpha = 1.0 / window
     keeps = 1.0 - alpha
     gains = losses = 0.0
@@ -246,13 +302,12 @@ def _strength(values: Any, window: int) -> Any:
             out[row] = 100.0
         else:
             out[row] = 100.0 - 100.0 / (1.0 + gains / losses)
-    return out
 
 
 @compiled
-def _ranges(high: Any, low: Any, close: Any, window: int) -> Any:
+def _ranges(high: Any, low: Any, close: Any, window: int, out: Any) -> None:
     n = len(close)
-    out = np.full(n, np.nan)
+    out[:] = np.nan
     total = 0.0
     for row in range(n):
         span = high[row] - low[row]
@@ -265,14 +320,12 @@ def _ranges(high: Any, low: Any, close: Any, window: int) -> Any:
                 out[row] = total / window
         else:
             out[row] = (out[row - 1] * (window - 1) + span) / window
-    return out
 
 
 @compiled
-def _extremes(values: Any, window: int, sign: float) -> Any:
+def _extremes(values: Any, window: int, sign: float, out: Any) -> None:
     """The candidates for the extreme wait in a ring, each better than the ones after it."""
     n = len(values)
-    out = np.empty(n)
     waiting = np.empty(window, np.int64)
     first = last = 0
     unknown = -1  # the newest row without a value
@@ -288,4 +341,3 @@ def _extremes(values: Any, window: int, sign: float) -> Any:
         last += 1
         whole = row >= window - 1 and unknown <= row - window
         out[row] = values[waiting[first % window]] if whole else np.nan
-    return out

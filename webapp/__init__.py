@@ -118,6 +118,7 @@ def _teach_templates(app: Flask) -> None:
     for function in filters:
         app.add_template_filter(function)
     app.add_template_filter(costs.text, "costs_text")
+    app.add_template_filter(costs.short_text, "costs_line")
     app.jinja_env.globals.update(
         asset=asset,
         plural=formats.plural,

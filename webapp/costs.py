@@ -16,6 +16,8 @@ MOST_PERCENT: Final = Decimal(20)
 MOST_AMOUNT: Final = Decimal(10) ** 9 - 1
 MOST_TRADED: Final = Decimal(10) ** 15 - 1
 TIERS: Final = "fee_tiers"
+UNSAID_FEE: Final = "0.001"
+"""What the engine takes where costs do not say."""
 USUAL: Final = ("fee_rate", "slippage")
 """What every form shows; the others are folded away."""
 
@@ -191,7 +193,7 @@ def _steps(costs: Mapping[str, Any]) -> list[tuple[Decimal, Any]]:
     tiers = [(decimal(least) or Decimal(0), rate) for least, rate in costs.get(TIERS) or ()]
     if tiers and not tiers[0][0]:
         return tiers
-    return [(Decimal(0), costs.get("fee_rate") or 0), *tiers]
+    return [(Decimal(0), costs.get("fee_rate", UNSAID_FEE)), *tiers]
 
 
 def _more_fee(costs: Mapping[str, Any], asset: str) -> list[str]:

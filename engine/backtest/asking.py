@@ -90,6 +90,7 @@ class Asking(Machine):
 
     def _set_signals(self) -> None:
         """There are none yet."""
+        self.settings[0]["counts_age"] = 1
 
     # What the strategy sees -----------------------------------------------------------------
 
@@ -141,7 +142,7 @@ class Asking(Machine):
                     said = self._only(said)
                 if said is not None and said.target is not None:
                     asked = said.target
-                    new = asked != before and asked != stands
+                    new = asked != stands and (said.again or asked != before)
                     if new or (has_band and steps.drifted(self._world, 0, asked)):
                         self._check(said)
                         if not opened:
@@ -182,7 +183,8 @@ class Asking(Machine):
             if signal is None or target != target:
                 continue
             stands = float(self.books[i]["target"])
-            if target in (before, stands) and not steps.drifted(self._world, i, target):
+            known = target == stands or (target == before and not signal.again)
+            if known and not steps.drifted(self._world, i, target):
                 continue
             self._act(i, signal)
 

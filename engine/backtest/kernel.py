@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from engine.backtest.kernels import layout, loop
 from engine.backtest.kernels.columns import ENTRY_PRICE, TARGET
+from engine.backtest.kernels.unpacking import unpack
 from engine.backtest.results import FILL_TYPES, Counts, Fills, Paid, Simulated
 from engine.backtest.specification import Specification
 from engine.bars import Bars, nanoseconds
@@ -31,8 +32,8 @@ from shared.domain.signals import (
     TrailingStop,
 )
 
-FIRST_ROOM: Final = 4096
-"""Fills and decisions there is room for at first; it doubles when it is full."""
+FIRST_ROOM: Final = 1024
+"""Fills and decisions there is room for at least. Memory that nobody writes to costs nothing."""
 
 MOMENTS_AT_ONCE: Final = 1 << 20
 """Between two looks at whether somebody called the run off."""
@@ -74,14 +75,15 @@ class Machine:
         self.ready = np.zeros(count * layout.SLOTS, layout.READY)
         self.places = np.zeros(count, layout.PLACE)
         self.wants = np.zeros(count, layout.WANT)
-        self.fills = np.zeros(FIRST_ROOM, layout.FILL)
-        self.decisions = np.zeros(FIRST_ROOM if decisions else 1, layout.DECISION)
         self._refuse_what_is_not_covered()
         asked = [specification.bars[bound.key] for bound in traded]
         traded_on = [self._finest(bound.instrument_id, bars) for bound, bars in zip(traded, asked, strict=True)]  # fmt: skip
         self._traded_on = traded_on
         self.clock = specification.bars[evaluation.clock].closed_at
         self.times = self._moments(traded_on)
+        room = FIRST_ROOM + len(self.times) * count // 8
+        self.fills = np.empty(room, layout.FILL)
+        self.decisions = np.empty(room if decisions else 1, layout.DECISION)
         self._set_account()
         self._set_settings(decisions=decisions)
         for i, bound in enumerate(traded):
@@ -132,7 +134,7 @@ class Machine:
         given = self.specification
         series = [bars.closed_at for bars in (*given.bars.values(), *given.finer)]
         first = series[0]
-        if all(other is first or np.array_equal(other, first) for other in series[1:]):
+        if all(_same(other, first) for other in series[1:]):
             times = first
         else:
             times = np.unique(np.concatenate(series))
@@ -253,6 +255,7 @@ class Machine:
             return
         target = self.evaluation.target
         settings = self.settings[0]
+        settings["again"] = said.again
         settings["tag"] = self.tags.setdefault(said_in_words(said.tag), len(self.tags))
         self._want(TARGET, target)
         if isinstance(said.entry, Limit | Stop):
@@ -320,8 +323,38 @@ class Machine:
         one_series = len(self.specification.bars) == 1 and not self.specification.finer
         plain = not settings["margin"] and not settings["has_band"]
         settings["aligned"] = aligned
+        settings["quiet_bars"] = any(bars.filled.any() for bars in traded_on)
+        costs, matching = self.specification.costs, self.specification.matching
+        settings["needs_volume"] = matching.volume_share is not None or costs.slippage_impact != 0
+        self._share_opens(traded_on)
         settings["one"] = aligned and one_series and plain
+        every = [*(bars.closed_at for bars in traded_on), self.clock]
+        settings["grid"] = (
+            aligned
+            and self.specification.starts_at is None
+            and all(_same(closed_at, self.times) for closed_at in every)
+        )
+        if settings["grid"]:
+            self.books["closes_now"] = 1
+        settings["side_by_side"] = (
+            settings["grid"]
+            and not (settings["again"] or settings["has_band"])
+            and self.evaluation.signals is not None
+            and self._side_by_side()
+        )
         settings["plain"] = settings["one"] and self._only_market_orders(traded_on[0])
+
+    def _share_opens(self, traded_on: Sequence[Bars]) -> None:
+        """Series that open together need one column of times between them: one that is in the cache."""
+        first = traded_on[0].opened_at
+        for i, bars in enumerate(traded_on[1:], 1):
+            if _same(bars.opened_at, first):
+                self.places[i]["opened_at"] = self.places[0]["opened_at"]
+
+    def _side_by_side(self) -> bool:
+        """Whether the targets of a moment lie beside each other, instrument by instrument."""
+        addresses, steps = self.wants["address"][:, TARGET], self.wants["step"][:, TARGET]
+        return bool((steps == len(steps)).all() and (np.diff(addresses) == 8).all())
 
     def _only_market_orders(self, bars: Bars) -> bool:
         """Whether orders can do nothing but fill at the next open, and nothing else can happen."""
@@ -339,7 +372,7 @@ class Machine:
             and not given.policy.rules()
             and not (book["has_lot"] or book["has_tick"])
             and not (book["min_quantity"] or book["min_value"])
-            and not bars.filled.any()
+            and not settings["quiet_bars"]
         )
 
     # Running --------------------------------------------------------------------------------
@@ -366,9 +399,9 @@ class Machine:
             self._make_room()
 
     def _make_room(self) -> None:
-        self.fills = np.concatenate([self.fills, np.zeros_like(self.fills)])
+        self.fills = np.concatenate([self.fills, np.empty_like(self.fills)])
         if len(self.decisions) > 1:
-            self.decisions = np.concatenate([self.decisions, np.zeros_like(self.decisions)])
+            self.decisions = np.concatenate([self.decisions, np.empty_like(self.decisions)])
         self._tell_room()
 
     def _tell_room(self) -> None:
@@ -379,10 +412,10 @@ class Machine:
         account = self.account[0]
         told = self.fills[: account["fills"]]
         columns: dict[str, Any] = {
-            name: told[name].astype(type_)
-            for name, type_ in FILL_TYPES.items()
-            if name != "instrument"
+            name: np.empty(len(told), type_) for name, type_ in FILL_TYPES.items()
         }
+        if len(told):
+            unpack(told[0], len(told), self.books[0], *columns.values())
         if self.settings[0]["plain"]:
             columns["at"] = self._traded_on[0].opened_at[columns["at"]]
         return Simulated(
@@ -390,11 +423,7 @@ class Machine:
             times=self.times,
             equity=self.equity,
             exposure=self.exposure,
-            fills=Fills(
-                instrument=self.books["id"][told["book"]],
-                **columns,
-                tags=tuple(self.tags),
-            ),
+            fills=Fills(**columns, tags=tuple(self.tags)),
             decisions=self.decisions[: account["records"]],
             because=self._reasons(),
             paid=Paid(
@@ -424,6 +453,10 @@ class Machine:
             moment = moment_at(row, partial(_holding, symbols[book], held))
             words.append(said_in_words(because(moment)))
         return tuple(words)
+
+
+def _same(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> bool:
+    return one is other or np.array_equal(one, other)
 
 
 def _holding(symbol: str, held: float) -> Holdings:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine import rolling
+from engine.backtest import memory
 from engine.backtest.kernel import Machine, NotCovered
 from engine.backtest.kernels import layout, steps, worth
 from engine.backtest.kernels.columns import TARGET
@@ -60,6 +61,7 @@ class Search:
     def __init__(
         self, specification: Specification, day_rows: npt.NDArray[np.int64] | None = None
     ) -> None:
+        memory.keep()
         self.specification = specification
         self._day_rows = day_rows
         self._machine: _Counting | None = None

@@ -165,7 +165,8 @@ class Quiet:
         self.moments = moments
         target = self.run.evaluation.target[:, 0]
         new = ~np.isnan(target)
-        new[1:] &= target[1:] != target[:-1]
+        if not self.run.evaluation.again:
+            new[1:] &= target[1:] != target[:-1]
         new[first_row] = True  # nothing was asked before
         self.news = np.flatnonzero(new)
 

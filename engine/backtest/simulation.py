@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from engine import compiled
+from engine.backtest import memory
 from engine.backtest.asking import Asking
 from engine.backtest.kernel import Machine, NotCovered
 from engine.backtest.kernels.layout import DECISION
@@ -41,6 +42,7 @@ def fastest(
     specification: Specification, *, decisions: bool = True, progress: Progress | None = None
 ) -> Simulated:
     """The same, compiled now if it is not yet."""
+    memory.keep()
     strategy = strategy_of(specification)
     kind = Asking if strategy.is_scalar() else Machine
     evaluation = Evaluation(strategy, specification.inputs, specification.bars)

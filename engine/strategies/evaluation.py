@@ -75,6 +75,11 @@ class Evaluation:
         return target
 
     @property
+    def again(self) -> bool:
+        """Whether a target of the array form acts though it repeats the one before."""
+        return self.signals is not None and self.signals.again
+
+    @property
     def targets(self) -> list[list[float]]:
         """`targets[i][row]` is the target of the i-th trading instrument, as plain floats."""
         if self._targets is None:
@@ -93,6 +98,7 @@ class Evaluation:
             entry=_scalar_entry(self.signals.entry, row, column),
             exits=tuple(_scalar_exit(exit_, row, column) for exit_ in self.signals.exits),
             tag=self.signals.tag,
+            again=self.signals.again,
         )
 
     def scalar_signals(self, row: int, holdings: Holdings) -> list[Signal]:

@@ -65,7 +65,9 @@ Exit = StopLoss | TakeProfit | TrailingStop | TimeExit
 class Signal(NamedTuple):
     """One instrument, one moment, in scalars.
 
-    `target` is a signed fraction of the allocation; None leaves things as they are.
+    `target` is a signed fraction of the allocation; None leaves things as they are. One that goes on
+    acts once: a stop that closed the position is not undone by it. With `again` each one acts for itself,
+    and enters anew.
     """
 
     instrument: str
@@ -73,6 +75,7 @@ class Signal(NamedTuple):
     entry: Entry = Market()
     exits: tuple[Exit, ...] = ()
     tag: str = ""
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +91,4 @@ class Signals:
     entry: Entry = Market()
     exits: tuple[Exit, ...] = ()
     tag: str = ""
+    again: bool = False

@@ -86,3 +86,134 @@ def swept(open_: Any, close: Any, pairs: Any, capital: float, fee: float, out: A
         mean = total / n
         deviation = np.sqrt((squares - n * mean * mean) / (n - 1))
         out[k, 0], out[k, 1], out[k, 2] = before, mean / deviation * np.sqrt(MINUTES_A_YEAR), lowest
+
+
+@njit(cache=True)
+def reversion(
+    open_: Any,
+    high: Any,
+    low: Any,
+    close: Any,
+    capital: float,
+    fee: float,
+    stop: float,
+    target: float,
+) -> Any:
+    """C: (entries, final equity, equity per bar). Wilder RSI(14) and Bollinger(20, 2); stop and target if above 0."""
+    n = len(close)
+    equity = np.empty(n)
+    cash, held, entry, entries = capital, 0.0, 0.0, 0
+    wants = 0  # 1 buys, -1 sells, at the next open
+    gains = losses = total = squares = 0.0
+    base = close[0]
+    for t in range(n):
+        if wants == 1 and held == 0.0:
+            entry = open_[t]
+            held = cash / (entry * (1 + fee))
+            cash = 0.0
+            entries += 1
+        elif wants == -1 and held > 0.0:
+            cash = held * open_[t] * (1 - fee)
+            held = 0.0
+        if held > 0.0 and stop > 0.0:
+            floor_, ceiling = entry * (1 - stop), entry * (1 + target)
+            price = 0.0
+            if open_[t] <= floor_ or open_[t] >= ceiling:
+                price = open_[t]
+            elif low[t] <= floor_:
+                price = floor_
+            elif high[t] >= ceiling:
+                price = ceiling
+            if price > 0.0:
+                cash = held * price * (1 - fee)
+                held = 0.0
+        if t > 0:
+            change = close[t] - close[t - 1]
+            gains = (gains * 13 + max(change, 0.0)) / 14
+            losses = (losses * 13 + max(-change, 0.0)) / 14
+        away = close[t] - base
+        total += away
+        squares += away * away
+        if t >= 20:
+            gone = close[t - 20] - base
+            total -= gone
+            squares -= gone * gone
+        wants = 0
+        if t >= 19:
+            mean = total / 20
+            width = 2 * np.sqrt(max(squares / 20 - mean * mean, 0.0))
+            strength = 100.0 if losses == 0 else 100 - 100 / (1 + gains / losses)
+            if strength < 30 and away < mean - width:
+                wants = 1
+            elif strength > 70 and away > mean + width:
+                wants = -1
+        equity[t] = cash + held * close[t]
+        if t % 4096 == 0:  # begin the running sums anew before they drift
+            base, total, squares = close[t], 0.0, 0.0
+            for k in range(max(0, t - 19), t + 1):
+                total += close[k] - base
+                squares += (close[k] - base) ** 2
+    return entries, equity[-1], equity
+
+
+@njit(cache=True)
+def portfolio(open_: Any, close: Any, capital: float, fee: float, share: float) -> Any:
+    """D: (entries, final equity, equity per bar) of [bars, symbols]; SMA(10) over SMA(30) on each."""
+    n, count = close.shape
+    equity = np.empty(n)
+    near, far, held, buys = np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count)
+    wants = np.zeros(count, np.bool_)
+    cash, entries = capital, 0
+    for t in range(n):
+        for i in range(count):
+            if held[i] > 0.0 and not wants[i]:
+                cash += held[i] * open_[t, i] * (1 - fee)
+                held[i] = 0.0
+        for i in range(count):
+            if wants[i] and held[i] == 0.0 and buys[i] > 0.0:
+                held[i] = buys[i]
+                cash -= held[i] * open_[t, i] * (1 + fee)
+                entries += 1
+        worth = cash
+        for i in range(count):
+            worth += held[i] * close[t, i]
+        equity[t] = worth
+        for i in range(count):
+            near[i] += close[t, i]
+            far[i] += close[t, i]
+            if t >= 10:
+                near[i] -= close[t - 10, i]
+            if t >= 30:
+                far[i] -= close[t - 30, i]
+            if t >= 29:
+                over = near[i] / 10 > far[i] / 30
+                if over and not wants[i]:
+                    buys[i] = share * worth / close[t, i]
+                wants[i] = over
+    return entries, equity[-1], equity
+
+
+@njit(cache=True)
+def exponential_cross(
+    open_: Any, close: Any, short: int, long: int, capital: float, fee: float
+) -> Any:
+    """A with exponential averages: (entries, final equity, equity per bar)."""
+    n = len(close)
+    equity = np.empty(n)
+    cash, held, wants, entries = capital, 0.0, False, 0
+    near = far = close[0]
+    a, b = 2 / (short + 1), 2 / (long + 1)
+    for t in range(n):
+        if wants and held == 0.0:
+            held = cash / (open_[t] * (1 + fee))
+            cash = 0.0
+            entries += 1
+        elif not wants and held > 0.0:
+            cash = held * open_[t] * (1 - fee)
+            held = 0.0
+        if t > 0:
+            near = (1 - a) * near + a * close[t]
+            far = (1 - b) * far + b * close[t]
+        wants = t >= long - 1 and near > far
+        equity[t] = cash + held * close[t]
+    return entries, equity[-1], equity

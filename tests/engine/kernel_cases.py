@@ -256,6 +256,7 @@ def asked_bar_by_bar(case: Case) -> Case:
                         at(drawn.entry, now.row),
                         tuple(at(e, now.row) for e in drawn.exits),
                         drawn.tag,
+                        drawn.again,
                     )
                 )
             if alone and len(said) <= 1:
@@ -312,6 +313,7 @@ def some_signals(
         entry=entry,
         exits=some_exits(random, rows, near),
         tag="drawn" if random.random() < 0.3 else "",
+        again=bool(random.random() < 0.3),
     )
 
 

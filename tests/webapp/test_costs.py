@@ -85,7 +85,8 @@ def test_a_wrong_cost_is_refused_with_its_value_and_the_remedy(field, value, sai
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ({"fee_rate": 0.001}, "fee 0.10 %, slippage 0.00 %"),
+        ({}, "fee 0.10 %, slippage 0.00 %"),
+        ({"fee_rate": 0}, "fee 0.00 %, slippage 0.00 %"),
         ({"fee_rate": "0.00005", "slippage": 0.0}, "fee 0.005 %, slippage 0.00 %"),
         (MEANT,
          "fee 0.26 % / 0.24 % from 50 000 USD / 0.18 % from 250 000 USD traded in 30 days, 0.005 USD a unit,"

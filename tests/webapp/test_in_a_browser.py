@@ -10,6 +10,8 @@ from werkzeug.serving import make_server
 
 from shared import bus
 from shared.db.console import CommandRow
+from tests.webapp.history import some_stocks
+from tests.webapp.made_runs import a_run
 from tests.webapp.world import an_event
 
 pytestmark = pytest.mark.browser
@@ -145,3 +147,18 @@ def test_stop_can_be_reached_and_pressed_without_javascript(
     command = rows.scalars(sa.select(CommandRow)).one()
     assert command.arguments == {"account_id": world.account.id, "flatten": True,
                                  "reason": "stopped from the console"}  # fmt: skip
+
+
+def test_a_table_keeps_what_it_shows_in_the_address(console, rows, settings):
+    run = a_run(rows, settings, some_stocks(rows, settings).acme_series)
+    console.goto(f"{console.address}/research/runs/{run.id}")
+    table = console.locator("#rows")
+    newest = table.locator("tbody tr").first.get_attribute("id")
+    table.get_by_role("link", name="Worst").click()
+    console.wait_for_url(lambda url: "order=worst" in url)
+    console.reload()
+    assert table.locator("tbody tr").first.get_attribute("id") != newest
+    table.get_by_role("link", name="Decisions").click()
+    console.wait_for_url(lambda url: "tab=decisions" in url)
+    console.reload()
+    assert table.locator("tbody tr").first.get_attribute("id").startswith("decision-")

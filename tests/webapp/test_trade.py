@@ -81,9 +81,15 @@ def test_a_ticket_is_previewed_before_it_is_sent(trader, rows, here, world):
     assert f"order={asked(rows, 'PlaceOrder')[0].id}" in answer.location
 
 
-def test_the_preview_shows_cost_cash_position_and_every_check_beside_its_limit(trader, rows, here):
+def test_the_preview_shows_cost_cash_position_and_every_check_beside_its_limit(
+    trader, rows, here, world
+):
+    world.account.costs = {"fee_tiers": [[0, 0.0026], [50000, 0.0024]], "spread": "0.0002"}
+    rows.commit()
     page = ticket_html(trader, here, a_preview(trader, rows, here))
     assert "Buy 0.1 BTC, limit" in page
+    assert "at most" in page
+    assert "fee 0.26\N{NO-BREAK SPACE}% to 0.24\N{NO-BREAK SPACE}% by what was traded" in page
     for text in ("10.01", "939.99", "position size", "of 5.00", "whole lots of 0.0001"):
         assert text in page
     assert "Send: buy 0.1 BTC" in page

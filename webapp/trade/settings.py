@@ -50,7 +50,7 @@ LONGEST_COST: Final = 2000
 def shown(account: AccountRow) -> ticket.Form:
     """The settings in force, per cent where people think in per cent."""
     entered = {key: "0" for name, key in COSTS.items() if name in costs.USUAL}
-    entered |= costs.shown({"fee_rate": "0.001", **account.costs}, COSTS)
+    entered |= costs.shown({"fee_rate": costs.UNSAID_FEE, **account.costs}, COSTS)
     for name, default in DEFAULTS.items():
         group, _, key = name.partition(".")
         said = getattr(account, group).get(key)

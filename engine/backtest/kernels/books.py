@@ -111,7 +111,7 @@ def free_cash(a: Any, s: Any, books: Any, orders: Any, i: int) -> float:
     """`Exposure.free`: what the strategy may still spend on one instrument."""
     promised = 0.0
     for j in range(a.count):
-        if j == i:
+        if j == i or not (nth(books, j).works or nth(books, j).pending):
             continue
         for slot in (ENTRY, NEW_ENTRY):
             order = order_of(orders, j, slot)

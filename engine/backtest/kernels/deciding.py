@@ -77,6 +77,10 @@ def decide(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any,
            wants: Any, i: int, kind: int, target: float, tag: int, at: int) -> int:  # fmt: skip
     """One decision, its orders waiting for the end of the moment. DONE or BAD_SIGNAL."""
     book = nth(books, i)
+    if s.grid:
+        book.row = book.asked_row = a.moment
+        if book.row + 1 < book.rows:
+            book.ahead = number(nth(places, i).open, book.row + 1)
     price = book.mark if book.has_mark else 0.0
     if book.asked_row >= 0:
         price = number(nth(places, i).asked_close, book.asked_row)
@@ -91,6 +95,9 @@ def decide(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any,
     told.change = told.value = told.equity = told.cash = 0.0
     told.held = book.quantity
     a.decisions += 1
+    wait(a, books, i)
+    if s.grid and price > 0:
+        book.mark, book.has_mark = price, 1
     outcome, is_met, wrong = NOTHING, False, DONE
     if price > 0:
         is_met = sized(a, s, books, orders, places, i, target, told)
@@ -120,6 +127,16 @@ def decide(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any,
 
 
 @compiled
+def wait(a: Any, books: Any, i: int) -> None:
+    """The end of the moment looks at this instrument."""
+    book = nth(books, i)
+    if not book.pending:
+        book.pending = 1
+        nth(books, a.pending).decided = i
+        a.pending += 1
+
+
+@compiled
 def leaves_now(orders: Any, i: int) -> bool:
     return order_of(orders, i, NEW_EXIT).works or order_of(orders, i, NEW_ENTRY).works
 
@@ -132,8 +149,10 @@ def sized(a: Any, s: Any, books: Any, orders: Any, places: Any, i: int,
           target: float, told: Any) -> bool:  # fmt: skip
     """`size`: writes change or value; whether nothing is to be traded since what is held is wanted."""
     book, price = nth(books, i), told.price
-    told.equity = own_equity(a, books)
-    told.cash = free_cash(a, s, books, orders, i)
+    leaves = target == 0 or (target < 0 and not s.margin)
+    if s.records_decisions or not leaves:
+        told.equity = own_equity(a, books)
+        told.cash = free_cash(a, s, books, orders, i)
     if s.method == VOLATILITY and target != 0:
         told.volatility = volatility_of(book, places, i, s.volatility_window)
     if target < 0 and not s.margin:
@@ -386,8 +405,10 @@ def shape(s: Any, wants_of: Any, entry: Any, row: int, kind: int) -> int:
 @compiled
 def settle(a: Any, books: Any, orders: Any, at: int) -> None:
     """The end of a moment: what new orders replace is cancelled, then they work."""
-    for i in range(a.count):
+    for k in range(a.pending):
+        i = nth(books, k).decided
         book = nth(books, i)
+        book.pending = 0
         leaving, entering = order_of(orders, i, NEW_EXIT), order_of(orders, i, NEW_ENTRY)
         if book.cancels:
             book.cancels = 0
@@ -395,9 +416,10 @@ def settle(a: Any, books: Any, orders: Any, at: int) -> None:
         if leaving.works or entering.works:
             drop(a, books, orders, i)
             if leaving.works:
-                hand_in(a, orders, i, NEW_EXIT, EXIT, at)
+                hand_in(a, books, orders, i, NEW_EXIT, EXIT, at)
             if entering.works:
-                hand_in(a, orders, i, NEW_ENTRY, ENTRY, at)
+                hand_in(a, books, orders, i, NEW_ENTRY, ENTRY, at)
+    a.pending = 0
 
 
 @compiled
@@ -407,16 +429,18 @@ def drop(a: Any, books: Any, orders: Any, i: int) -> None:
         if order_of(orders, i, slot).works:
             order_of(orders, i, slot).works = 0
             order_of(orders, i, slot).has_legs = 0
+            nth(books, i).works -= 1
             a.works -= 1
             conclude(books, orders, i, slot)
 
 
 @compiled
-def hand_in(a: Any, orders: Any, i: int, new: int, slot: int, at: int) -> None:
+def hand_in(a: Any, books: Any, orders: Any, i: int, new: int, slot: int, at: int) -> None:
     order, told = order_of(orders, i, slot), order_of(orders, i, new)
     copy(order, told)
     told.works = 0
     order.active_from = at
+    nth(books, i).works += 1
     a.works += 1
 
 

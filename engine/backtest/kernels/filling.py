@@ -142,6 +142,7 @@ def trade(a: Any, s: Any, books: Any, orders: Any, fills: Any, i: int, slot: int
         a.partly_filled += 1
     if done:
         order.works = 0
+        book.works -= 1
         a.works -= 1
     order.filled_value += quantity * price
     before = book.quantity
@@ -222,6 +223,7 @@ def protect(a: Any, books: Any, orders: Any, i: int, entry: Any, price: float, a
         leg.reduce_only, leg.quantity, leg.asked = 1, quantity, quantity
         leg.active_from = at
         leg.works = 1
+        nth(books, i).works += 1
         a.works += 1
         a.orders += 1
         a.sequence += 1
@@ -295,6 +297,7 @@ def end(a: Any, books: Any, orders: Any, i: int, slot: int) -> None:
     order = order_of(orders, i, slot)
     order.works = 0
     order.has_legs = 0
+    nth(books, i).works -= 1
     a.works -= 1
     conclude(books, orders, i, slot)
 

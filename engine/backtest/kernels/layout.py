@@ -142,6 +142,7 @@ BOOK: Final = np.dtype(
         ("bars_per_year", "f8"),
         # its bars
         ("rows", "i8"),
+        ("ahead", "f8"),  # the next open, read early so that it is near when an order fills at it
         ("row", "i8"),  # the newest that closed; -1 before the first
         ("asked_row", "i8"),  # the same in the bars decisions are made on
         ("closes_now", "i8"),
@@ -150,6 +151,9 @@ BOOK: Final = np.dtype(
         ("budget", "f8"),
         ("volume", "f8"),
         ("cancels", "i8"),  # what works is cancelled at the end of the moment
+        ("works", "i8"),  # orders at work
+        ("pending", "i8"),  # it was decided about in this moment
+        ("decided", "i8"),  # of all books together: the number of the k-th that was
     ],
     align=True,
 )
@@ -171,6 +175,7 @@ ACCOUNT: Final = np.dtype(
         ("moment", "i8"),  # the next to close
         ("clock_row", "i8"),
         ("works", "i8"),  # orders at work, all instruments together
+        ("pending", "i8"),  # instruments this moment decided about
         ("count", "i8"),  # instruments
         # what waits for the next open in a plain run: units to sell, units to buy, money to spend
         ("leaving", "f8"),
@@ -245,11 +250,17 @@ SETTINGS: Final = np.dtype(
         # what the strategy asks for
         ("legs", "i8", (3,)),  # slots of the exits, in the order the strategy names them
         ("time_exit", "i8"),
+        ("counts_age", "i8"),  # a time exit may still come
         ("entry_type", "i8"),
         ("tag", "i8"),
+        ("again", "i8"),  # a target acts though it repeats the one before
         # how the bars lie
         ("aligned", "i8"),  # fills are taken from the bars that decisions are made on
         ("one", "i8"),  # and they are one series, and the clock
+        ("grid", "i8"),  # and all series and the clock close together
+        ("quiet_bars", "i8"),  # some bars were put in where nothing traded
+        ("needs_volume", "i8"),
+        ("side_by_side", "i8"),  # and so do the targets of a moment; see loop.hear
         ("plain", "i8"),  # see kernels/plain.py
         ("records_decisions", "i8"),
         ("only_counts", "i8"),  # fills leave no record

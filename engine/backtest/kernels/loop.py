@@ -8,7 +8,7 @@ import numpy as np
 
 from engine.backtest.kernels.books import carry, equity_of, gross_of
 from engine.backtest.kernels.columns import TARGET, nth, number, order_of, put, whole
-from engine.backtest.kernels.deciding import decide, left_band, settle, wanted
+from engine.backtest.kernels.deciding import decide, left_band, settle, wait, wanted
 from engine.backtest.kernels.filling import renew, worsened
 from engine.backtest.kernels.layout import (
     BAD_SIGNAL,
@@ -44,7 +44,7 @@ def run(a: Any, s: Any, books: Any, orders: Any, fills: Any, decisions: Any,
             return FULL
         if s.records_decisions and a.records_room - a.records < room_needed:
             return FULL
-        if s.one and calm(a, books, orders, places, wants, until):
+        if s.one and calm(a, s, books, orders, places, wants, until):
             continue
         m = a.moment
         at = whole(a.times, m)
@@ -63,6 +63,14 @@ def run(a: Any, s: Any, books: Any, orders: Any, fills: Any, decisions: Any,
 def begin_moment(a: Any, s: Any, books: Any, orders: Any, fills: Any, decisions: Any,
                  places: Any, ready: Any, at: int) -> None:  # fmt: skip
     """Bars that close now: fills, then marks, then what the account owes, then its equity."""
+    if s.grid:
+        grid_moment(a, s, books, orders, fills, places, ready)
+        if s.margin:
+            owe(a, s, books, orders, decisions, at)
+            a.equity = equity_of(a, books)
+        a.moment_at = at
+        a.peak = max(a.peak, a.equity)
+        return
     for i in range(a.count):
         book = nth(books, i)
         after = book.row + 1
@@ -92,6 +100,31 @@ def begin_moment(a: Any, s: Any, books: Any, orders: Any, fills: Any, decisions:
 
 
 @compiled
+def grid_moment(
+    a: Any, s: Any, books: Any, orders: Any, fills: Any, places: Any, ready: Any
+) -> None:
+    """Every series has a row now. Only what is held, or may be soon, is moved to it."""
+    row = a.moment
+    if a.works:
+        for i in range(a.count):
+            if nth(books, i).works:
+                nth(books, i).row = row
+        on_bars(a, s, books, orders, fills, places, ready)
+        for i in range(a.count):
+            book = nth(books, i)
+            if book.works:
+                book.mark, book.has_mark = number(nth(places, i).close, row), 1
+    worth = a.cash
+    for k in range(a.booked):
+        i = nth(books, k).booked
+        book = nth(books, i)
+        if book.quantity != 0:
+            book.mark, book.has_mark = number(nth(places, i).close, row), 1
+            worth += book.quantity * book.mark
+    a.equity = worth
+
+
+@compiled
 def end_moment(a: Any, books: Any, orders: Any, m: int, at: int) -> None:
     settle(a, books, orders, at)
     put(a.equities, m, a.equity)
@@ -103,6 +136,8 @@ def end_moment(a: Any, books: Any, orders: Any, m: int, at: int) -> None:
 def age(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any,
         wants: Any, at: int) -> None:  # fmt: skip
     """`TradingCore._age`: positions grow one bar older; those past their time leave."""
+    if s.time_exit == 0 and not s.counts_age:
+        return  # nobody asks how old a position is
     for i in range(a.count):
         book = nth(books, i)
         if book.quantity == 0 or book.opened_at >= at:
@@ -117,6 +152,8 @@ def age(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any,
 def hear(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any,
          wants: Any, at: int) -> int:  # fmt: skip
     """`TradingCore._hear_arrays`: targets that are new, or whose exposure left its band."""
+    if s.side_by_side and a.clock_row > 0 and says_the_same(a, wants):
+        return DONE
     for i in range(a.count):
         book = nth(books, i)
         target = wanted(nth(wants, i), TARGET, a.clock_row)
@@ -126,13 +163,24 @@ def hear(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any,
             continue
         if np.isinf(target):
             return BAD_SIGNAL
-        known = target == asked or target == book.target
+        known = target == book.target or (target == asked and not s.again)
         if known and not left_band(a, s, books, orders, i, target):
             continue
         wrong = decide(a, s, books, orders, decisions, places, wants, i, SIGNAL, target, s.tag, at)  # fmt: skip
         if wrong != DONE:
             return wrong
     return DONE
+
+
+@compiled
+def says_the_same(a: Any, wants: Any) -> bool:
+    """Whether every target is, bit for bit, that of the row before: then none of them acts."""
+    here = wants.address[TARGET] + 8 * a.count * a.clock_row
+    before = here - 8 * a.count
+    different = 0
+    for i in range(a.count):
+        different += whole(here, i) != whole(before, i)
+    return different == 0
 
 
 # Margin ---------------------------------------------------------------------------------------
@@ -171,6 +219,7 @@ def liquidate(a: Any, s: Any, books: Any, orders: Any, decisions: Any, at: int) 
             return
     book, leaving = nth(books, largest), order_of(orders, largest, NEW_EXIT)
     a.decisions += 1
+    wait(a, books, largest)
     told = nth(decisions, a.records)
     told.at, told.book, told.kind, told.tag, told.outcome = at, largest, LIQUIDATION, 0, ORDERED
     told.row, told.bar, told.target, told.previous = a.clock_row, book.asked_row, 0.0, book.target
@@ -194,7 +243,7 @@ def liquidate(a: Any, s: Any, books: Any, orders: Any, decisions: Any, at: int) 
 
 
 @compiled
-def calm(a: Any, books: Any, orders: Any, places: Any, wants: Any, until: int) -> bool:
+def calm(a: Any, s: Any, books: Any, orders: Any, places: Any, wants: Any, until: int) -> bool:
     """Pass over the moments from here in which one instrument's bars touch no order and its target stays.
 
     Only where that is all that can happen in a moment: one series, whose bars are the clock; no margin, no
@@ -220,7 +269,7 @@ def calm(a: Any, books: Any, orders: Any, places: Any, wants: Any, until: int) -
         row += 1
         before = asked
         asked = number(target, row * step)
-        if not (asked == before or asked == stands or asked != asked):
+        if asked != stands and (s.again or asked != before) and asked == asked:
             asked = before
             row -= 1
             break

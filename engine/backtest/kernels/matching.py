@@ -27,10 +27,11 @@ def on_bars(a: Any, s: Any, books: Any, orders: Any, fills: Any, places: Any,
     count = 0
     for i in range(a.count):
         book = nth(books, i)
-        if not book.closes_now or flag(nth(places, i).filled, book.row):
+        if book.works == 0 or not book.closes_now or is_quiet(s, places, i, book.row):
             continue
         opened_at = whole(nth(places, i).opened_at, book.row)
-        book.volume = number(nth(places, i).volume, book.row)
+        if s.needs_volume:
+            book.volume = number(nth(places, i).volume, book.row)
         book.limited = not np.isnan(s.volume_share)
         book.budget = s.volume_share * book.volume if book.limited else 0.0
         price = number(nth(places, i).open, book.row)
@@ -58,12 +59,19 @@ def on_bars(a: Any, s: Any, books: Any, orders: Any, fills: Any, places: Any,
             )
             fill(a, s, books, orders, fills, i, slot, price, opened_at, maker)
     for i in range(a.count):
-        if not nth(books, i).closes_now or flag(nth(places, i).filled, nth(books, i).row):
+        book = nth(books, i)
+        if book.works == 0 or not book.closes_now or is_quiet(s, places, i, book.row):
             continue
         if s.path:
             along(a, s, books, orders, fills, places, i)
         else:
             inside(a, s, books, orders, fills, places, i)
+
+
+@compiled
+def is_quiet(s: Any, places: Any, i: int, row: int) -> bool:
+    """Nothing traded in this bar, so nothing trades against it."""
+    return s.quiet_bars != 0 and flag(nth(places, i).filled, row) != 0
 
 
 @compiled

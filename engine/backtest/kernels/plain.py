@@ -25,7 +25,7 @@ def plain(a: Any, s: Any, books: Any, fills: Any, places: Any, wants: Any, until
     while a.moment < until:
         if a.fills_room - a.fills < 2:
             return FULL
-        acts = stretch(a, book, place, wants, until)
+        acts = stretch(a, s, book, place, wants, until)
         if acts:
             if np.isinf(book.asked):
                 return BAD_SIGNAL
@@ -39,13 +39,13 @@ def plain(a: Any, s: Any, books: Any, fills: Any, places: Any, wants: Any, until
 
 
 @compiled
-def stretch(a: Any, book: Any, place: Any, wants: Any, until: int) -> bool:
+def stretch(a: Any, s: Any, book: Any, place: Any, wants: Any, until: int) -> bool:
     """Pass moments until one whose target is new; whether there was one. It is passed too."""
     target, step = wants.address[TARGET], wants.step[TARGET]
     closes, opens = place.close, place.open
     equities, exposures = a.equities, a.exposures
     first, row, clock_row = a.moment, book.row, a.clock_row
-    cash, quantity, peak = a.cash, book.quantity, a.peak
+    cash, quantity, peak, again = a.cash, book.quantity, a.peak, s.again != 0
     asked, stands = book.asked, book.target
     worth, price, opened, acts = a.equity, a.price, a.opened, False
     m = first
@@ -54,7 +54,7 @@ def stretch(a: Any, book: Any, place: Any, wants: Any, until: int) -> bool:
         clock_row += 1
         before = asked
         asked = number(target, clock_row * step)
-        acts = asked != stands and asked != before and asked == asked
+        acts = asked != stands and (again or asked != before) and asked == asked
         price = number(closes, row)
         opened = number(opens, row)  # so that the next one is near when an order fills at it
         worth, share = cash, 0.0

@@ -46,7 +46,7 @@ def worth(world: int, until: int) -> int:
     fills, place, wants = _fills(whole(world, 4)), _places(whole(world, 6)), _wants(whole(world, 7))
     w = _worths(whole(world, 9))
     while a.moment < until:
-        acts = stretch(a, w, book, place, wants, until)
+        acts = stretch(a, s, w, book, place, wants, until)
         if acts:
             if np.isinf(book.asked):
                 return BAD_SIGNAL
@@ -59,12 +59,12 @@ def worth(world: int, until: int) -> int:
 
 
 @compiled
-def stretch(a: Any, w: Any, book: Any, place: Any, wants: Any, until: int) -> bool:
+def stretch(a: Any, s: Any, w: Any, book: Any, place: Any, wants: Any, until: int) -> bool:
     """Pass moments until one whose target is new, that one too; whether there was one."""
     first = a.clock_row + 1
     last = a.clock_row + (until - a.moment)
     target, step = wants.address[TARGET], wants.step[TARGET]
-    end, asked, acts = next_news(target, step, first, last, book.target, book.asked)
+    end, asked, acts = next_news(target, step, first, last, book.target, book.asked, s.again)
     count = end - first + 1
     row = book.row + 1
     pass_first(a, w, book, place, row)
@@ -84,7 +84,7 @@ def stretch(a: Any, w: Any, book: Any, place: Any, wants: Any, until: int) -> bo
 
 @compiled
 def next_news(target: int, step: int, first: int, last: int, stands: float,
-              before: float) -> tuple[int, float, bool]:  # fmt: skip
+              before: float, again: int) -> tuple[int, float, bool]:  # fmt: skip
     """(row, its target, whether it is new): the first row from `first` with a new target, else the last."""
     row = first
     while row <= last:
@@ -101,7 +101,7 @@ def next_news(target: int, step: int, first: int, last: int, stands: float,
             if row > last:
                 break
             asked = number(target, row * step)
-            if asked != stands and asked != before and asked == asked:
+            if asked != stands and (again or asked != before) and asked == asked:
                 return row, asked, True
             before = asked
             row += 1

@@ -51,6 +51,9 @@
     if (event.detail.ctx.response.status >= 400) return;
     failures = 0;
     connected(true);
+    // htmx does so only with its history, which would bring back numbers that are out of date.
+    const shown = event.detail.ctx.sourceElement?.getAttribute("hx-replace-url");
+    if (shown) history.replaceState(history.state, "", shown);
   });
 
   function plain(html) {
