@@ -52,7 +52,7 @@ class Pair(BaseStrategy):
 
     def generate_signal(self, now):
         first = now["main"] > now["other"]
-        symbols = [self.inputs()[key].symbol for key in ("main", "other")]
+        symbols = [self.inputs()[key].instrument for key in ("main", "other")]
         return [Signal(symbols[0], 0.5 * first), Signal(symbols[1], 0.5 * (not first))]
 
 
