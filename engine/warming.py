@@ -156,6 +156,7 @@ def _indicators() -> None:
     high, low, close = bars.high, bars.low, bars.close
     indicators.sma(close, 5)
     indicators.ema(close, 5)
+    indicators.deviation(close, 5)
     indicators.bollinger(close, 5)
     indicators.deviation(close, 5)
     indicators.rsi(close, 5)

@@ -90,7 +90,7 @@ def planned(session: Session, request: SweepRequest) -> Plan:
     cls, code_hash = _strategy(session, base)
     try:
         objectives = objectives_from(request.objectives)
-        space = _typed(space_from(_axes(cls, base, request), request.constraints), cls)
+        space = typed(space_from(_axes(cls, base, request), request.constraints), cls)
         refusals = Refusals(cls)
         combinations = _first(request, space, refusals.keep)
     except (BadSpace, BadObjective, BadParameter) as error:
@@ -136,7 +136,7 @@ def _axes(
     return [*request.space, *stays]
 
 
-def _typed(space: Space, cls: type[BaseStrategy]) -> Space:
+def typed(space: Space, cls: type[BaseStrategy]) -> Space:
     """Every value of every axis as its parameter has it, inside its bounds."""
     declared = cls.params()
     for axis in space.axes:
