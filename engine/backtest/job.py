@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -322,15 +322,21 @@ class Result:
 
     trades: Trades
     metrics: tuple[Metric, ...]
-    digest: str
     curve: Curve
     calendar: str
     held: list[Bars]
     """The bars of what was traded, as far as the run goes."""
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of trades and metric values: equal digests are equal runs."""
+        values = [[metric.name, metric.value] for metric in self.metrics]
+        content = [list(self.trades.rows()), self.trades.tags, values]
+        return hashlib.sha256(orjson.dumps(content)).hexdigest()
+
 
 def conclude(specification: Specification, simulated: Simulated) -> Result:
-    """Trades, metrics and their digest."""
+    """Trades and metrics."""
     traded = [bound for bound in specification.inputs if bound.trades]
     bars = {bound.instrument_id: specification.bars[bound.key] for bound in reversed(traded)}
     trades = round_trips(simulated.fills, bars)
@@ -355,19 +361,13 @@ def conclude(specification: Specification, simulated: Simulated) -> Result:
         calendar=calendar,
         hold=held,
     )
-    return Result(trades, metrics, _digest(trades, metrics), curve, calendar, held)
+    return Result(trades, metrics, curve, calendar, held)
 
 
 def began(specification: Specification, bars: Bars) -> int:
     if specification.starts_at is not None:
         return int(specification.starts_at.timestamp()) * 1_000_000_000
     return int(bars.opened_at[0])
-
-
-def _digest(trades: Trades, metrics: Sequence[Metric]) -> str:
-    """SHA-256 of trades and metric values: equal digests are equal runs."""
-    content = [list(trades.rows()), trades.tags, [[m.name, m.value] for m in metrics]]
-    return hashlib.sha256(orjson.dumps(content)).hexdigest()
 
 
 def _summary(result: Result) -> str:
