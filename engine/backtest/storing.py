@@ -15,10 +15,10 @@ from sqlalchemy.orm import Session
 
 from engine.backtest.results import LEGS, NEVER, REASONS, Fills, Simulated, Trades
 from engine.bars import Instants
-from engine.journal import bar_json, plain
+from engine.journal import bar_json
 from shared.db.backtests import RunSeriesRow
 from shared.domain import decided
-from shared.domain.decisions import Decision
+from shared.domain.decisions import Check, Decision
 
 LINES_AT_ONCE: Final = 5_000
 SQUEEZED_UP_TO: Final = 100_000
@@ -126,8 +126,8 @@ def _fill_lines(run_id: int, fills: Fills) -> Iterator[str]:
 def _decision_lines(run_id: int, told: Iterable[Decision]) -> Iterator[str]:
     for n, d in enumerate(told, 1):
         bar = _NULL if d.bar is None else _json(bar_json(d.bar))
-        checks = _json([plain(asdict(check)) for check in d.checks])
-        steps = _json([plain(asdict(step)) for step in d.steps])
+        checks = _json([_check(check) for check in d.checks])
+        steps = _json([{"name": s.name, "value": s.value, "text": s.text} for s in d.steps])
         target = _NULL if d.target is None else repr(float(d.target))
         yield (
             f"{run_id}\t{n}\t{d.instrument_id}\t{d.decided_at.isoformat()}\t{d.kind}\t{target}"
@@ -135,8 +135,16 @@ def _decision_lines(run_id: int, told: Iterable[Decision]) -> Iterator[str]:
         )
 
 
+def _check(check: Check) -> dict[str, Any]:
+    return {
+        "rule": check.rule, "allowed": check.allowed, "value": check.value, "limit": check.limit,
+        "unit": check.unit, "text": check.text,
+    }  # fmt: skip
+
+
 def _json(value: Any) -> str:
-    return orjson.dumps(value).decode().replace("\\", "\\\\")
+    """NaN is null there."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode().replace("\\", "\\\\")
 
 
 def _escaped(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -290,12 +291,8 @@ class Order:
 
     @property
     def is_complete(self) -> bool:
-        """Nothing is left to trade. Parts that are floats may miss their sum by its last digits."""
-        asked = self.asked_quantity
-        if asked is None:
-            return self.is_last
-        least = asked * (1 - _NOISE) if isinstance(asked, float) else asked
-        return bool(self.fill_ids) and self.filled >= least
+        """Nothing is left to trade."""
+        return _is_complete(self.asked_quantity, self.filled, last=self.is_last)
 
 
 class ImpossibleEvent(ValueError):
@@ -372,48 +369,49 @@ def advance(order: Order, event: OrderEvent) -> Order:
         raise ImpossibleEvent(
             f"order {order.request.client_order_id} is {order.state}; heard {type(event).__name__}"
         ) from None
-    return _settled(_heard(order, event), state, _beneath(order, event))
+    changes = _heard(order, event)
+    changes.update(_settled(order, changes, state, _beneath(order, event)))
+    return replace(order, **changes) if changes else order
 
 
-def _heard(order: Order, event: OrderEvent) -> Order:
-    """The order with what the event says in it, its state still the old one."""
+def _heard(order: Order, event: OrderEvent) -> dict[str, Any]:
+    """What the event changes, apart from the state. Nothing for an amendment that is older news."""
     match event:
         case Fill():
-            return replace(
-                order,
-                filled=order.filled + event.quantity,
-                filled_value=order.filled_value + event.quantity * event.price,
-                fees=order.fees + event.fee,
-                fill_ids=(*order.fill_ids, event.venue_fill_id),
-                is_last=order.is_last or event.last,
-            )
+            return {
+                "filled": order.filled + event.quantity,
+                "filled_value": order.filled_value + event.quantity * event.price,
+                "fees": order.fees + event.fee,
+                "fill_ids": (*order.fill_ids, event.venue_fill_id),
+                "is_last": order.is_last or event.last,
+            }
         case Acknowledged():
-            told = replace(order, venue_order_id=event.venue_order_id or order.venue_order_id)
-            return told if order.revision else _with_terms(told, event)
+            told: dict[str, Any] = {"venue_order_id": event.venue_order_id or order.venue_order_id}
+            return told if order.revision else told | _terms(event)
         case Triggered():
-            return replace(order, is_triggered=True)
+            return {"is_triggered": True}
         case Amended():
             if event.revision <= order.revision:
-                return order
-            return replace(_with_terms(order, event), revision=event.revision)
+                return {}
+            return {**_terms(event), "revision": event.revision}
         case Cancelled() | Expired() | Rejected():
             told_end = NEXT[_S.WORKING, type(event)]
             ended = min(
                 (end for end in (order.ended, told_end) if end is not None), key=_ENDED.index
             )
             reason = event.reason if ended is told_end else ""
-            return replace(order, ended=ended, reason=reason or order.reason)
-    return replace(order, reason=getattr(event, "reason", "") or order.reason)
+            return {"ended": ended, "reason": reason or order.reason}
+    return {"reason": getattr(event, "reason", "") or order.reason}
 
 
-def _with_terms(order: Order, event: Acknowledged | Amended) -> Order:
+def _terms(event: Acknowledged | Amended) -> dict[str, Any]:
     """Quantity and levels as the venue has them, where it says so."""
-    return replace(
-        order,
-        quantity=event.quantity if event.quantity is not None else order.quantity,
-        stop_price=event.stop_price if event.stop_price is not None else order.stop_price,
-        limit_price=event.limit_price if event.limit_price is not None else order.limit_price,
-    )
+    terms = {
+        "quantity": event.quantity,
+        "stop_price": event.stop_price,
+        "limit_price": event.limit_price,
+    }
+    return {name: value for name, value in terms.items() if value is not None}
 
 
 def _beneath(order: Order, event: OrderEvent) -> OrderState:
@@ -423,17 +421,29 @@ def _beneath(order: Order, event: OrderEvent) -> OrderState:
     return before if after in DONE else after
 
 
-def _settled(order: Order, state: OrderState, beneath: OrderState) -> Order:
-    """The state that all facts heard so far add up to."""
-    if order.is_complete:
+def _settled(
+    order: Order, changes: Mapping[str, Any], state: OrderState, beneath: OrderState
+) -> dict[str, Any]:
+    """The state that all facts heard so far add up to, the newest among them."""
+    asked = changes.get("quantity", order.asked_quantity)
+    last = changes.get("is_last", order.is_last)
+    if _is_complete(asked, changes.get("filled", order.filled), last=last):
         state = _S.FILLED
-    elif order.ended is not None:
-        state = order.ended
+    elif (ended := changes.get("ended", order.ended)) is not None:
+        state = ended
     elif state in DONE:  # it was filled, until an amendment that came late asked for more
         state = beneath
     if state not in DONE:
-        return order if order.state is state else replace(order, state=state)
-    return replace(order, state=state, beneath=beneath)
+        return {} if order.state is state else {"state": state}
+    return {"state": state, "beneath": beneath}
+
+
+def _is_complete(asked: Number | None, filled: Number, *, last: bool) -> bool:
+    """Nothing is left to trade. Parts that are floats may miss their sum by its last digits."""
+    if asked is None:
+        return last
+    least = asked * (1 - _NOISE) if isinstance(asked, float) else asked
+    return bool(filled and filled >= least)
 
 
 def overfilled(order: Order) -> bool:
