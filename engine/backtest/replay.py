@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -133,19 +135,33 @@ def replay(
     quiet = Quiet.of(core, series, clocks, moments)
     steps = max(1, len(moments) // 200)
     number, told = 0, 0
-    while number < len(moments):
-        if quiet is not None and broker.is_idle:
-            number = quiet.passed(number, record)
-            if number == len(moments):
-                break
-        now = moments[number]
-        at = datetime.fromtimestamp(now // 1_000_000_000, UTC)
-        _moment(core, broker, runs, clocks, prices, now, at, record)
-        number += 1
-        if progress is not None and number >= told:
-            told = number + steps
-            progress(number / len(moments))
+    with _young_garbage_only():
+        while number < len(moments):
+            if quiet is not None and broker.is_idle:
+                number = quiet.passed(number, record)
+                if number == len(moments):
+                    break
+            now = moments[number]
+            at = datetime.fromtimestamp(now // 1_000_000_000, UTC)
+            _moment(core, broker, runs, clocks, prices, now, at, record)
+            number += 1
+            if progress is not None and number >= told:
+                told = number + steps
+                gc.collect(0)
+                progress(number / len(moments))
     return record
+
+
+@contextmanager
+def _young_garbage_only() -> Iterator[None]:
+    """A replay keeps what it makes: looking through all of it for cycles, again and again, finds none."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class Quiet:
