@@ -153,10 +153,10 @@ class _Writable:
 
 
 @compiled
-def _doubled(source: Any, target: Any, step: int, count: int) -> None:
-    """target[j] is the sum of the values that source[j] and the one `step` before stand for."""
-    for j in range(step, count):
-        target[j] = source[j] + source[j - step]
+def _paired(later: Any, earlier: Any, target: Any, count: int) -> None:
+    """Sums of twice as many neighbours. Slices begin at 0: an index that might be negative is no vector."""
+    for j in range(count):
+        target[j] = later[j] + earlier[j]
 
 
 @compiled
@@ -166,9 +166,15 @@ def _added(total: Any, part: Any, count: int) -> None:
 
 
 @compiled
-def _divided(out: Any, total: Any, count: int, by: float) -> None:
+def _divided(out: Any, part: Any, count: int, by: float) -> None:
     for j in range(count):
-        out[j] = total[j] / by
+        out[j] = part[j] / by
+
+
+@compiled
+def _finished(out: Any, total: Any, part: Any, count: int, by: float) -> None:
+    for j in range(count):
+        out[j] = (total[j] + part[j]) / by
 
 
 @compiled
@@ -180,32 +186,40 @@ def _sums(values: Any, window: int, by: float, out: Any) -> None:
     start = window - 1
     while start < n:
         end = min(start + _BLOCK, n)
-        first, rows = start - window + 1, end - start
-        count = end - first
-        one[:count] = values[first:end]
-        total[:rows] = 0.0
+        rows = end - start
+        part = values[start - window + 1 : end]
         covered, width = 0, 1
         while True:
             if window & width:
-                _added(total, one[window - 1 - covered :], rows)
-                covered += width
-                if covered == window:
+                at = window - 1 - covered
+                if covered + width == window:
                     break
-            _doubled(one, other, width, count)
+                if covered == 0:
+                    total[:rows] = part[at : at + rows]
+                else:
+                    _added(total, part[at:], rows)
+                covered += width
+            _paired(part[width:], part, one[width:], rows + window - 1 - width)
+            part = one
             one, other = other, one
             width *= 2
-        _divided(out[start:end], total, rows, by)
+        if covered == 0:
+            _divided(out[start:end], part[window - 1 :], rows, by)
+        else:
+            _finished(out[start:end], total, part[window - 1 - covered :], rows, by)
         start = end
 
 
 @compiled
-def _joined(sums: Any, squares: Any, to_sums: Any, to_squares: Any, step: int, count: int) -> None:
+def _joined(
+    later: Any, earlier: Any, squares: Any, before: Any, to_sums: Any, to_squares: Any, half: float,
+    count: int,
+) -> None:  # fmt: skip
     """Sums, and sums of squared deviations, of twice as many neighbours (Chan, Golub and LeVeque 1983)."""
-    half = 0.5 / step
-    for j in range(step, count):
-        apart = sums[j] - sums[j - step]
-        to_squares[j] = squares[j] + squares[j - step] + apart * apart * half
-        to_sums[j] = sums[j] + sums[j - step]
+    for j in range(count):
+        apart = later[j] - earlier[j]
+        to_squares[j] = squares[j] + before[j] + apart * apart * half
+        to_sums[j] = later[j] + earlier[j]
 
 
 @compiled
@@ -218,6 +232,12 @@ def _appended(
         apart = total[j] * width - sums[j] * covered
         square[j] += squares[j] + apart * apart * scale
         total[j] += sums[j]
+
+
+@compiled
+def _rooted(out: Any, square: Any, count: int, by: float) -> None:
+    for j in range(count):
+        out[j] = np.sqrt(square[j] / by)
 
 
 @compiled
@@ -248,13 +268,15 @@ def _moments(values: Any, window: int, means: Any, deviations: Any) -> None:
                 covered += width
                 if covered == window:
                     break
-            _joined(sums, squares, other, others, width, count)
+            _joined(
+                sums[width:], sums, squares[width:], squares, other[width:], others[width:],
+                0.5 / width, count - width,
+            )  # fmt: skip
             sums, other = other, sums
             squares, others = others, squares
             width *= 2
-        for j in range(rows):
-            means[start + j] = total[j] / window
-            deviations[start + j] = np.sqrt(square[j] / window)
+        _divided(means[start:end], total, rows, float(window))
+        _rooted(deviations[start:end], square, rows, float(window))
         start = end
 
 

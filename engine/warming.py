@@ -158,6 +158,7 @@ def _indicators() -> None:
     indicators.ema(close, 5)
     indicators.deviation(close, 5)
     indicators.bollinger(close, 5)
+    indicators.deviation(close, 5)
     indicators.rsi(close, 5)
     indicators.atr(high, low, close, 5)
     indicators.adx(high, low, close, 5)

@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import llvmlite
+import numba
+
 CODE: Final = (".py", ".pyc", ".so", ".pyd", ".nbi", ".nbc", ".pth", "METADATA", "RECORD", ".txt")
 """Endings of the files that libraries read to load themselves."""
 
@@ -37,6 +40,9 @@ CONNECTIONS: Final = {
 
 OPAQUE: Final = ("psycopg", "psycopg2", "sqlalchemy", "pyarrow", "ctypes", "cffi", "duckdb")
 """Modules that reach outside without an event."""
+
+_STANDARD: Final = str(Path(os.__file__).parent)
+_COMPILER: Final = (*numba.__path__, *llvmlite.__path__)
 
 _listening = threading.local()
 _installed = threading.Lock()
@@ -92,13 +98,22 @@ def _hear(event: str, given: tuple[Any, ...]) -> None:
 
 
 def _is_import() -> bool:
-    """Whether the import system does it, for whoever imports."""
+    """Whether the import system does it, for whoever imports, or the compiler for what it compiles."""
     frame = sys._getframe(2)
+    asks = ""
     while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
+        file = frame.f_code.co_filename
+        if file.startswith("<frozen importlib"):
             return True
+        if not asks and not _is_standard(file):
+            asks = file
         frame = frame.f_back  # type: ignore[assignment]
-    return False
+    return asks.startswith(_COMPILER)
+
+
+def _is_standard(file: str) -> bool:
+    """Python's own library: it does what somebody else asks."""
+    return file.startswith(("<", _STANDARD)) and "site-packages" not in file
 
 
 def _opened(given: tuple[Any, ...]) -> str:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
 import sqlalchemy as sa
 
 from deploy.embedded import using
@@ -37,12 +36,12 @@ from shared.db.sessions import make_sessions
 from shared.domain.instruments import Instrument
 from shared.jobs import BacktestRequest
 from shared.settings import Settings
-from tests.benchmarks import books, importing, reading
+from tests.benchmarks import backtests, books, importing, reading
+from tests.benchmarks.data import one_minute_bars
 
 BARS = 100_000
 REPEATS = 3
 RULES_ON = {"method": "fraction", "fraction": 0.04}
-MINUTE = 60_000_000_000
 
 
 def main() -> int:
@@ -52,6 +51,9 @@ def main() -> int:
         return importing.main()
     if sys.argv[1:] == ["reading"]:
         return reading.main()
+    failed = backtests.main()
+    if sys.argv[1:] == ["backtest"]:
+        return failed
     bars = one_minute_bars(BARS)
     rows = [
         measured("core alone, rules off, all in", lambda: replayed(bars, OFF, Sizing("cash"))),
@@ -81,28 +83,6 @@ def measured(name: str, work: Callable[[], Any]) -> tuple[str, float, str]:
         said = work()
         times.append(time.perf_counter() - started)
     return name, statistics.median(times), said
-
-
-def one_minute_bars(count: int, seed: int = 7, sigma: float = 0.0008) -> Bars:
-    """Gap, body, wicks and volume from PCG64; prices on six decimals."""
-    random = np.random.Generator(np.random.PCG64(seed))
-    gap, body = random.standard_normal(count) * sigma / 4, random.standard_normal(count) * sigma
-    up, down = (np.abs(random.standard_normal(count)) * sigma / 2 for _ in range(2))
-    volume = np.round(np.exp(random.standard_normal(count)) * 1000 + 1, 3)
-    gap[0] = 0
-    level = np.cumsum(gap + body) + np.log(100)
-    open_, close = np.round(np.exp(level - body), 6), np.round(np.exp(level), 6)
-    high = np.round(np.maximum(np.exp(level - body), np.exp(level)) * (1 + up), 6)
-    low = np.round(np.minimum(np.exp(level - body), np.exp(level)) * (1 - down), 6)
-    high, low = (
-        np.maximum(high, np.maximum(open_, close)),
-        np.minimum(low, np.minimum(open_, close)),
-    )
-    first = int(np.datetime64("2020-01-01", "ns").astype("int64"))
-    opened = first + np.arange(count) * MINUTE
-    return Bars(
-        1, 60, opened, opened + MINUTE, open_, high, low, close, volume, np.zeros(count, bool)
-    )
 
 
 def replayed(bars: Bars, policy: RiskPolicy, sizing: Sizing) -> str:

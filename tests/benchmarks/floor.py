@@ -84,7 +84,7 @@ def swept(open_: Any, close: Any, pairs: Any, capital: float, fee: float, out: A
             peak = max(peak, worth)
             lowest = max(lowest, 1 - worth / peak)
         mean = total / n
-        deviation = np.sqrt((squares - n * mean * mean) / (n - 1))
+        deviation = np.sqrt(squares / n - mean * mean)
         out[k, 0], out[k, 1], out[k, 2] = before, mean / deviation * np.sqrt(MINUTES_A_YEAR), lowest
 
 
@@ -217,3 +217,99 @@ def exponential_cross(
         wants = t >= long - 1 and near > far
         equity[t] = cash + held * close[t]
     return entries, equity[-1], equity
+
+
+@njit(cache=True)
+def _worth(worth: Any, state: Any) -> None:
+    """One more marked equity: state is (before, peak, total, squares, lowest)."""
+    change = worth / state[0] - 1
+    state[2] += change
+    state[3] += change * change
+    state[0] = worth
+    state[1] = max(state[1], worth)
+    state[4] = max(state[4], 1 - worth / state[1])
+
+
+@njit(cache=True)
+def _told(state: Any, n: int, out: Any) -> None:
+    mean = state[2] / n
+    deviation = np.sqrt(state[3] / n - mean * mean)
+    out[0], out[1], out[2] = state[0], mean / deviation * np.sqrt(MINUTES_A_YEAR), state[4]
+
+
+@njit(cache=True, nogil=True)
+def swept_exponential(
+    open_: Any, close: Any, pairs: Any, capital: float, fee: float, out: Any
+) -> None:
+    """B with exponential averages."""
+    n = len(close)
+    state = np.empty(5)
+    for k in range(len(pairs)):
+        a, b, long = 2 / (pairs[k, 0] + 1), 2 / (pairs[k, 1] + 1), pairs[k, 1]
+        cash, held, wants = capital, 0.0, False
+        near = far = close[0]
+        state[:] = 0.0
+        state[0] = state[1] = capital
+        for t in range(n):
+            if wants and held == 0.0:
+                held = cash / (open_[t] * (1 + fee))
+                cash = 0.0
+            elif not wants and held > 0.0:
+                cash = held * open_[t] * (1 - fee)
+                held = 0.0
+            if t > 0:
+                near = (1 - a) * near + a * close[t]
+                far = (1 - b) * far + b * close[t]
+            wants = t >= long - 1 and near > far
+            _worth(cash + held * close[t], state)
+        _told(state, n, out[k])
+
+
+@njit(cache=True, nogil=True)
+def swept_reversion(
+    open_: Any, close: Any, pairs: Any, capital: float, fee: float, out: Any
+) -> None:
+    """B with RSI and Bollinger: pairs are (window of the bands, window of the RSI)."""
+    n = len(close)
+    state = np.empty(5)
+    for j in range(len(pairs)):
+        window, strength = pairs[j]
+        cash, held, wants = capital, 0.0, 0
+        gains = losses = total = squares = 0.0
+        base = close[0]
+        state[:] = 0.0
+        state[0] = state[1] = capital
+        for t in range(n):
+            if wants == 1 and held == 0.0:
+                held = cash / (open_[t] * (1 + fee))
+                cash = 0.0
+            elif wants == -1 and held > 0.0:
+                cash = held * open_[t] * (1 - fee)
+                held = 0.0
+            if t > 0:
+                change = close[t] - close[t - 1]
+                gains = (gains * (strength - 1) + max(change, 0.0)) / strength
+                losses = (losses * (strength - 1) + max(-change, 0.0)) / strength
+            away = close[t] - base
+            total += away
+            squares += away * away
+            if t >= window:
+                gone = close[t - window] - base
+                total -= gone
+                squares -= gone * gone
+            wants = 0
+            if t >= window - 1 and t >= strength:
+                mean = total / window
+                width = 2 * np.sqrt(max(squares / window - mean * mean, 0.0))
+                index = 100.0 if losses == 0 else 100 - 100 / (1 + gains / losses)
+                if index < 30 and away < mean - width:
+                    wants = 1
+                elif index > 70 and away > mean + width:
+                    wants = -1
+            _worth(cash + held * close[t], state)
+            if t % 4096 == 0:  # begin the running sums anew before they drift
+                base, total, squares = close[t], 0.0, 0.0
+                for m in range(max(0, t - window + 1), t + 1):
+                    total += close[m] - base
+                    squares += (close[m] - base) ** 2
+        _told(state, n, out[j])
