@@ -36,7 +36,7 @@ from shared.db.sessions import make_sessions
 from shared.domain.instruments import Instrument
 from shared.jobs import BacktestRequest
 from shared.settings import Settings
-from tests.benchmarks import backtests, books, importing, reading
+from tests.benchmarks import backtests, books, importing, reading, starting
 from tests.benchmarks.data import one_minute_bars
 
 BARS = 100_000
@@ -51,6 +51,8 @@ def main() -> int:
         return importing.main()
     if sys.argv[1:] == ["reading"]:
         return reading.main()
+    if sys.argv[1:] == ["starting"]:
+        return starting.main()
     failed = backtests.main()
     if sys.argv[1:] == ["backtest"]:
         return failed
@@ -73,6 +75,7 @@ def main() -> int:
     print(f"\npeak memory of this process, data and all runs together: {peak:,.0f} MB")
     importing.main()
     reading.main()
+    starting.main()
     return books.main()
 
 

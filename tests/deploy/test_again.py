@@ -46,12 +46,16 @@ def test_a_run_once_more_says_that_it_is_the_same_or_what_was_not(rows, settings
     )
     assert rows.get_one(RunRow, run.id + 1).repeats == run.id
     run.digest, run.provenance = "0" * 64, {**run.provenance, "sources": "earlier"}
+    run.engine = "core"
     rows.commit()
     code, said = do(run.id, "--json")
     assert code == Exit.DIFFERS == 17
     told = json.loads(said)
     assert (told["same"], told["repeats"]) == (False, run.id)
-    assert told["differs"] == ["Seraphim's code"]
+    assert told["differs"] == [
+        "what ran it (the core, now the kernel), which shows in the last digits",
+        "Seraphim's code",
+    ]
     assert told["first_digest"] == "0" * 64 != told["digest"]
 
 
