@@ -113,6 +113,16 @@ def whole(specification: Specification) -> Callable[[], tuple[int, float]]:
     return work
 
 
+def run_only(specification: Specification) -> Callable[[], tuple[int, float]]:
+    """Arrays to fills and curve; (entries, final equity)."""
+
+    def work() -> tuple[int, float]:
+        simulated = simulate(specification, decisions=False)
+        return int((simulated.fills.leg == 0).sum()), float(simulated.equity[-1])
+
+    return work
+
+
 def same_run(ours: tuple[int, float], loop: tuple[Any, ...]) -> bool:
     return ours[0] == loop[0] and abs(ours[1] / loop[1] - 1) < 1e-9
 
@@ -142,9 +152,9 @@ def singles() -> list[Task]:
             whole(one(Reversion, bars, fee)), same_run, 3,
         ),
         Task(
-            "C reversion with stop and target, 1 M bars",
+            "C reversion with stop and target, 1 M bars: fills, curve",
             lambda: floor.reversion(o, h, l, c, CAPITAL, fee, 0.02, 0.04),
-            whole(one(Reversion, bars, fee, protected=True)), same_run, 2,
+            run_only(one(Reversion, bars, fee, protected=True)), same_run, 2,
         ),
     ]  # fmt: skip
 
@@ -223,13 +233,8 @@ def many_symbols() -> Task:
         sizing=Sizing("fraction", fraction=0.05),
         policy=OFF,
     )
-
-    def work() -> tuple[int, float]:
-        simulated = simulate(specification, decisions=False)
-        return int((simulated.fills.leg == 0).sum()), float(simulated.equity[-1])
-
     return Task(
         "D 20 symbols x 50 k bars, one purse",
         lambda: floor.portfolio(opens, closes, CAPITAL, 0.001, 0.05),
-        work, same_run, 2,
+        run_only(specification), same_run, 2,
     )  # fmt: skip
