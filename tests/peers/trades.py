@@ -11,7 +11,6 @@ second one printed; docs/research.md says where definitions differ. Neither libr
 from __future__ import annotations
 
 import json
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -298,7 +297,6 @@ def _given(path: str) -> pd.DataFrame:
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    os.environ["TQDM_DISABLE"] = "1"
     given = sys.argv[1:]
     print(*(table(_given(given[0])) if given else [frozen()]), sep="\n")
 
