@@ -49,8 +49,9 @@ class Trouble:
     def kill_a_busy_worker(self):
         """-9, in the middle of a chunk; the job it leaves behind."""
         while True:
-            self.installation.wait(lambda: self.busy())
-            pid, job_id = next(iter(self.busy().items()))
+            found = {}
+            self.installation.wait(lambda found=found: found.update(self.busy()) or found)
+            pid, job_id = next(iter(found.items()))
             os.kill(pid, signal.SIGKILL)
             self.installation.wait(lambda pid=pid: not is_alive(pid))
             if job_id in self.busy().values():

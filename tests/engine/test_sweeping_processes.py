@@ -34,7 +34,7 @@ def laboratory(settings):
 def test_a_killed_worker_and_a_flushed_redis_cost_nothing_but_the_chunk_in_hand(
     laboratory, installation
 ):
-    series = laboratory.series(bars=300)
+    series = laboratory.series(bars=30_000)
     installation.start("worker", workers=2)
     clock = Clock(laboratory.sessions, installation.client, laboratory.settings.home / "uploads")
     trouble = Trouble(laboratory, installation, laboratory.sweep([series], SPACE))
