@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.backtest import notebook
 from engine.backtest.results import REASONS
+from engine.backtest.simulation import fastest, through_core
 from tests.peers.crosses import (
     ALL_IN_BOTH_WAYS,
     CAPITAL,
@@ -29,8 +31,10 @@ PEERS = ("backtesting.py", "vectorbt")
 
 
 @cache
-def our(case):
-    return our_run(case, BARS)
+def our(case, way=fastest):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(notebook, "simulate", way)
+        return our_run(case, BARS)
 
 
 def theirs(case, peer):
@@ -43,8 +47,11 @@ def test_the_bars_are_those_that_the_peers_traded():
 
 @pytest.mark.parametrize("peer", PEERS)
 @pytest.mark.parametrize("case", CASES)
-def test_we_enter_and_leave_as_they_do(case, peer):
-    found = outcome(our(CASES[case]), BARS)
+@pytest.mark.parametrize(("way", "engine"), [(fastest, "kernel"), (through_core, "core")])
+def test_we_enter_and_leave_as_they_do(way, engine, case, peer):
+    run = our(CASES[case], way)
+    assert run.engine == engine
+    found = outcome(run, BARS)
     assert len(found.trades) > 10
     assert [t[:3] for t in found.trades] == [t[:3] for t in theirs(case, peer)]
     for own, other in zip(found.trades, theirs(case, peer), strict=True):
