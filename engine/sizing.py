@@ -22,7 +22,8 @@ class Sizing:
     """How large a target of 1.0 is.
 
     fraction    `fraction` of the allocation (grown or shrunk by the strategy's own P&L)
-    cash        `fraction` of the strategy's free cash, costs included, worked out at the fill
+    cash        `fraction` of the strategy's free cash, costs included, worked out at the fill; a turn to the
+                other side is sized at the close that decided it, and cut at the fill
     quantity    `quantity` base units
     value       `value` quote units
     volatility  the allocation scaled by `annual_volatility` over the instrument's own, at most 1
