@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from engine import catalogue, series_content
-from engine.backtest import bars_policy, provenance, storing
+from engine.backtest import bars_policy, memory, provenance, storing
 from engine.backtest.metrics import Curve, Metric, as_json, measure
 from engine.backtest.report import report_parts
 from engine.backtest.results import Simulated, Trades
@@ -62,6 +62,11 @@ class Asked:
 
 def run(request: BacktestRequest, work: Work) -> dict[str, Any]:
     """The body of a backtest job; {"run_id", "link", "text"}."""
+    with memory.no_search_for_garbage():
+        return _run(request, work)
+
+
+def _run(request: BacktestRequest, work: Work) -> dict[str, Any]:
     started = time.monotonic()
     origin = provenance.origin()
     work.progress(0.0, "reading bars")

@@ -7,7 +7,10 @@ it each time. In a process that runs one backtest after another that costs more 
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Final
 
@@ -30,3 +33,15 @@ def keep() -> bool:
         return False
     asked = ((_MMAP_THRESHOLD, _LARGEST_KEPT), (_TRIM_THRESHOLD, _KEPT), (_TOP_PAD, _AHEAD))
     return all(library.mallopt(option, size) == 1 for option, size in asked)
+
+
+@contextmanager
+def no_search_for_garbage() -> Iterator[None]:
+    """A run keeps what it makes: looking through all of it for cycles, again and again, finds none."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

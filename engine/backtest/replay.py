@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -23,6 +22,7 @@ from engine.actions import (
     Posted,
     Submit,
 )
+from engine.backtest import memory
 from engine.bars import Bars
 from engine.core import TradingCore
 from engine.execution.paper import PaperBroker
@@ -135,7 +135,7 @@ def replay(
     quiet = Quiet.of(core, series, clocks, moments)
     steps = max(1, len(moments) // 200)
     number, told = 0, 0
-    with _young_garbage_only():
+    with memory.no_search_for_garbage():
         while number < len(moments):
             if quiet is not None and broker.is_idle:
                 number = quiet.passed(number, record)
@@ -150,18 +150,6 @@ def replay(
                 gc.collect(0)
                 progress(number / len(moments))
     return record
-
-
-@contextmanager
-def _young_garbage_only() -> Iterator[None]:
-    """A replay keeps what it makes: looking through all of it for cycles, again and again, finds none."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 class Quiet:
