@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from decimal import Decimal
 
 import pytest
@@ -16,11 +17,16 @@ BY_HAND = "#trade-positions tbody tr[id^=position-]"
 @pytest.fixture(autouse=True)
 def _calm(console):
     """The invented market may be wilder or thinner than the rules allow: that is not what is tried here."""
-    console.open("/risk/")
     boxes = {
         rule: console.page.locator(f"[name='rule.{rule}.enabled']")
         for rule in ("volatility", "liquidity")
     }
+    console.open("/risk/")
+    for _ in range(60):  # the console answers before the engine has opened its first account
+        if boxes["volatility"].count():
+            break
+        time.sleep(0.5)
+        console.open("/risk/")
     if any(box.is_checked() for box in boxes.values()):
         for box in boxes.values():
             box.set_checked(False)
