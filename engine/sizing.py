@@ -10,6 +10,9 @@ from typing import Any, Final
 from shared.domain.decisions import Step
 from shared.domain.instruments import Instrument
 
+_DUST: Final = 1e-9
+"""Of equity: free cash below this part is none."""
+
 METHODS: Final = ("fraction", "cash", "quantity", "value", "volatility")
 
 
@@ -100,6 +103,11 @@ class Facts:
     cost_rate: float
     allow_short: bool = False
 
+    @property
+    def spendable(self) -> float:
+        """The cash, unless it is what rounding left of money that was all spent."""
+        return self.cash if self.cash > _DUST * abs(self.equity) else min(self.cash, 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Sized:
@@ -151,7 +159,7 @@ def _close(facts: Facts, steps: list[Step]) -> Sized:
 def _spend(
     target: float, sizing: Sizing, facts: Facts, instrument: Instrument, steps: list[Step]
 ) -> Sized:
-    value = max(-1.0, min(target, 1.0)) * sizing.fraction * max(0.0, facts.cash)
+    value = max(-1.0, min(target, 1.0)) * sizing.fraction * max(0.0, facts.spendable)
     steps.append(
         Step("cash", value, f"{target * sizing.fraction:g} of {facts.cash:.10g} free cash")
     )
@@ -192,7 +200,7 @@ def _wanted_value(target: float, sizing: Sizing, facts: Facts, steps: list[Step]
 
 def _affordable(added: float, closes: float, facts: Facts, steps: list[Step]) -> float:
     """As much of what makes the position larger as there is money for; closing frees what it ties up."""
-    free = max(0.0, facts.cash + closes * facts.price)
+    free = max(0.0, facts.spendable + closes * facts.price)
     most = free / (facts.price * (1 + facts.cost_rate))
     if added <= most:
         return added

@@ -85,6 +85,14 @@ def test_too_little_is_nothing_with_a_reason(instrument, given_, reason):
     assert reason in sized.reason
 
 
+@pytest.mark.parametrize(("method", "held"), [("cash", 0.0), ("fraction", 99.0)])
+def test_what_rounding_left_of_money_that_was_all_spent_buys_nothing(method, held):
+    spent = size(1.0, Sizing(method), facts(cash=1e-12, held=held), X)
+    assert (spent.change, spent.value) == (0.0, 0.0)
+    left = size(1.0, Sizing(method), facts(cash=1e-2, held=held), X)
+    assert left.change * 100 + left.value == pytest.approx(1e-2)
+
+
 def test_float_noise_loses_no_lot():
     assert lots(0.3, 0.1) == 3
     assert lots(0.29999, 0.1) == 2

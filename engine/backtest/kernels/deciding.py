@@ -36,6 +36,7 @@ from engine.backtest.kernels.layout import (
     CASH,
     DENIED,
     DONE,
+    DUST,
     ENTRY,
     EXIT,
     LEG_EXIT,
@@ -161,9 +162,12 @@ def sized(a: Any, s: Any, books: Any, orders: Any, places: Any, i: int,
     if target == 0:
         told.change, told.reason = -held, NOTHING_HELD
         return held == 0
+    spendable = told.cash
+    if spendable <= DUST * abs(told.equity):
+        spendable = min(spendable, 0.0)
     costs = on_top(s, book.top_rate, price)
     if s.method == CASH and held == 0:
-        value = max(-1.0, min(target, 1.0)) * s.fraction * max(0.0, told.cash)
+        value = max(-1.0, min(target, 1.0)) * s.fraction * max(0.0, spendable)
         told.reason = NO_CASH if value == 0 else TOO_SMALL
         if value != 0 and not too_small(book, abs(value) / (price * (1 + costs)), price):
             told.value = value
@@ -177,7 +181,7 @@ def sized(a: Any, s: Any, books: Any, orders: Any, places: Any, i: int,
     if value * held >= 0 and closes != 0:
         return rounded(book, told, math.copysign(closes, change), 0.0)
     added = abs(change) - closes
-    free = max(0.0, told.cash + closes * price)
+    free = max(0.0, spendable + closes * price)
     added = min(added, free / (price * (1 + costs)))
     return rounded(book, told, math.copysign(added, change), closes)
 

@@ -60,6 +60,9 @@ DONE: Final = 0
 FULL: Final = 4  # no room for more fills or decisions: make some, go on
 BAD_SIGNAL: Final = 3  # the core says what is wrong with it
 
+DUST: Final = 1e-9
+"""Of equity: `engine.sizing`."""
+
 TIERS: Final = 12
 """Fee tiers a kernel has room for."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from engine.backtest.kernels.books import affordable, cost_of, on_top
 from engine.backtest.kernels.columns import TARGET, nth, number, put
 from engine.backtest.kernels.filling import worsened
-from engine.backtest.kernels.layout import BAD_SIGNAL, CASH, DONE, FULL, LEG_EXIT
+from engine.backtest.kernels.layout import BAD_SIGNAL, CASH, DONE, DUST, FULL, LEG_EXIT
 from engine.compiled import compiled
 
 
@@ -82,12 +82,14 @@ def decide(a: Any, s: Any, book: Any, target: float, price: float) -> bool:
         a.leaving = held
         return True
     free = min(a.cash, a.capital + (book.realised - book.fees - abs(book.cost)))
-    if s.method == CASH and held == 0:
-        a.spending = min(target, 1.0) * s.fraction * max(0.0, free)
-        return a.spending != 0
     gained = book.realised - book.fees
     if held != 0:
         gained += held * price - book.cost
+    if free <= DUST * abs(a.capital + gained):
+        free = min(free, 0.0)
+    if s.method == CASH and held == 0:
+        a.spending = min(target, 1.0) * s.fraction * max(0.0, free)
+        return a.spending != 0
     change = target * s.fraction * (a.capital + gained) / price - held
     if change < 0:
         a.leaving = min(-change, held)
