@@ -227,7 +227,9 @@ def test_above_the_budget_stretches_of_the_run_are_looked_at_and_counted():
 
 
 def test_a_leak_is_found_in_a_stretch_too():
-    verdict = examined(a_strategy(SLOW + "[::1].mean() + close * 0"), 40_000, seconds=0.05, every=50)
+    verdict = examined(
+        a_strategy(SLOW + "[::1].mean() + close * 0"), 40_000, seconds=0.05, every=50
+    )
     assert verdict.answer == "leaks"
     assert verdict.coverage.rows < 40_000
 
