@@ -239,7 +239,9 @@ class Machine:
         self.places[i] = (*map(self._address, columns), len(asked))
         book = self.books[i]
         book["rows"] = len(traded_on)
-        book["row"] = self._before(traded_on.closed_at)
+        book["row"] = row = self._before(traded_on.closed_at)
+        if row >= 0:
+            book["mark"], book["has_mark"] = traded_on.close[row], 1
         book["asked_row"] = self._before(asked.closed_at)
 
     def _address(self, column: npt.NDArray[Any]) -> int:

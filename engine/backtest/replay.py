@@ -131,6 +131,7 @@ def replay(
     times = np.unique(np.concatenate([bars.closed_at for bars in series.values()]))
     if starts_at is not None:
         times = times[times > _nanoseconds(starts_at)]
+        _mark_from_history(core, prices, _nanoseconds(starts_at))
     moments = times.tolist()
     quiet = Quiet.of(core, series, clocks, moments)
     steps = max(1, len(moments) // 200)
@@ -280,6 +281,14 @@ def _finest(series: Mapping[tuple[int, int], Bars]) -> dict[int, Prices]:
         instrument_id: Prices(bars, _rows(bars), bars.close.tolist())
         for instrument_id, (_, bars) in finest.items()
     }
+
+
+def _mark_from_history(core: TradingCore, prices: Mapping[int, Prices], at: int) -> None:
+    """What was known when trading began: the newest close of each instrument until then."""
+    for instrument_id, found in prices.items():
+        row = int(np.searchsorted(found.bars.closed_at, at, side="right")) - 1
+        if row >= 0:
+            core.portfolio.mark(instrument_id, found.closes[row])
 
 
 def _rows(bars: Bars) -> dict[int, int]:

@@ -128,6 +128,11 @@ def test_kernel_and_core_agree_on_random_runs(block: int) -> None:
     assert traded >= SAMPLE // 4 * 0.7
 
 
+@pytest.mark.parametrize("seed", [634, 3454], ids=["spent to the last digit", "marked by history"])
+def test_kernel_and_core_agree_where_they_once_did_not(seed: int) -> None:
+    assert len(checked(seed)[2].fills) > 0
+
+
 @pytest.mark.parametrize("block", range(2), ids=str)
 def test_loop_and_core_agree_on_strategies_that_are_asked_bar_by_bar(block: int) -> None:
     for seed in range(block * 30, (block + 1) * 30):

@@ -91,9 +91,13 @@ def power_of(
     s: Any,
     books: Any,
 ) -> float:
-    """What may be spent on making positions larger."""
+    """What may be spent on making positions larger; nothing while what is held has no price."""
     if not s.margin:
         return a.cash
+    for k in range(a.booked):
+        book = nth(books, nth(books, k).booked)
+        if book.quantity != 0 and not book.has_mark:
+            return 0.0
     return equity_of(a, books) * s.leverage - gross_of(a, books)
 
 
