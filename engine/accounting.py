@@ -10,11 +10,13 @@ everything else is a balance.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
 from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.actions import Posted
 from engine.portfolio import Portfolio
@@ -58,8 +60,7 @@ class CannotBook(ValueError):
     """The event cannot be booked as told; the text says what is wrong and what would help."""
 
 
-@dataclass(frozen=True, slots=True)
-class Slip:
+class Slip(Struct, frozen=True):
     """What every entry of one event has in common."""
 
     account_id: int

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from uuid import UUID
+
+from msgspec import Struct
 
 from shared.domain.decisions import Decision
 from shared.domain.ledger import LedgerEntry
@@ -11,29 +12,25 @@ from shared.domain.orders import Fill, Leg, Number, Order, OrderEvent, OrderRequ
 from shared.domain.positions import Position
 
 
-@dataclass(frozen=True, slots=True)
-class Decide:
+class Decide(Struct, frozen=True):
     """Store this decision and its intents in one commit; then tell `released` or `refused`."""
 
     decision: Decision
 
 
-@dataclass(frozen=True, slots=True)
-class Submit:
+class Submit(Struct, frozen=True):
     """Hand a released request to the adapter."""
 
     request: OrderRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(Struct, frozen=True):
     """Ask the adapter to cancel. Goes out at once, journalled after."""
 
     client_order_id: UUID
 
 
-@dataclass(frozen=True, slots=True)
-class Amend:
+class Amend(Struct, frozen=True):
     """Ask the adapter to change a working order. What is None stays. Journalled after, like a cancel."""
 
     client_order_id: UUID
@@ -42,16 +39,14 @@ class Amend:
     stop_price: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class OrderMoved:
+class OrderMoved(Struct, frozen=True):
     """An order heard something: journal the event and where the order stands now."""
 
     order: Order
     event: OrderEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Booked:
+class Booked(Struct, frozen=True):
     """A fill is in the books: journal fill, ledger entries and position together."""
 
     fill: Fill
@@ -62,8 +57,7 @@ class Booked:
     realised: Number
 
 
-@dataclass(frozen=True, slots=True)
-class Posted:
+class Posted(Struct, frozen=True):
     """Money or holdings that moved without a fill: journal the entries, and the positions as they are now.
 
     positions: (strategy id, instrument id, position); a strategy id of 0 is what no strategy owns.
@@ -74,8 +68,7 @@ class Posted:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Noted:
+class Noted(Struct, frozen=True):
     """Something the owner should hear: a line for "What happened"."""
 
     kind: str
@@ -83,16 +76,14 @@ class Noted:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(Struct, frozen=True):
     """Something that cannot be: a break on the account, never an engine stop."""
 
     client_order_id: UUID | None
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """A strategy's own code raised: it decides no more, the others go on."""
 
     strategy_id: int

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final, Protocol
 from uuid import UUID
 
 import numpy as np
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from engine.costs import Costs
 from engine.exposure import Exposure
@@ -31,8 +32,7 @@ from shared.domain.sessions import trading_spans
 NOTHING: Final = np.empty(0)
 
 
-@dataclass(frozen=True, slots=True)
-class ByHand:
+class ByHand(Struct, frozen=True):
     """What is asked, and what the rules need to know of the instrument's past.
 
     `key` makes the ids of the decision and its orders: the command's, so that pressing twice orders
@@ -92,8 +92,7 @@ def closing(
     return ByHand(key, strategy_id, instrument_id, asked, because, kind)
 
 
-@dataclass(frozen=True, slots=True)
-class Protection:
+class Protection(Struct, frozen=True):
     """Stop and target for what an owner holds, in place of those it has: prices, and a trail as a fraction."""
 
     key: UUID

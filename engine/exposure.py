@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.costs import Costs
 from engine.portfolio import Portfolio
 from shared.domain.orders import Leg, Order, Side
 
 
-@dataclass(frozen=True, slots=True)
-class Exposure:
+class Exposure(Struct, frozen=True):
     """The account's working orders beside its books."""
 
     portfolio: Portfolio

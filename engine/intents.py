@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.portfolio import ToNumber
 from engine.sizing import Sized
@@ -42,8 +44,7 @@ class NotYetKnown(Exception):
     """An exit's distance is NaN: without it the entry would stand unprotected."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """The decision the intents belong to."""
 
     decision_id: UUID

@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 import orjson
 import sqlalchemy as sa
 import structlog
+from msgspec import structs
 from psycopg.errors import IdleInTransactionSessionTimeout
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
@@ -458,8 +459,8 @@ def _decision_row(decision: Decision, refused: str | None) -> dict[str, Any]:
         "tag": decision.tag,
         "bar": bar_json(decision.bar),
         "price": _number(decision.price),
-        "checks": plain([asdict(check) for check in decision.checks]),
-        "steps": plain([asdict(step) for step in decision.steps]),
+        "checks": plain([structs.asdict(check) for check in decision.checks]),
+        "steps": plain([structs.asdict(step) for step in decision.steps]),
         "outcome": Outcome.REFUSED.value if refused else decision.outcome.value,
         "reason": refused or decision.reason,
     }

@@ -6,8 +6,9 @@ The number type of the books is injected: Decimal in paper and live, float in re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from decimal import Decimal
+
+from msgspec.structs import replace
 
 from engine.actions import Posted
 from engine.margin import NO_MARGIN, Margin

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from msgspec import Struct
+
 from shared.domain.decisions import Step
 from shared.domain.instruments import Instrument
 
@@ -86,8 +88,7 @@ def _positive(
     return number
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What sizing reads. Amounts in the quote asset; `held` in base units, signed.
 
     `cash` is what is free to spend on a larger position, for this strategy, now: with margin, what
@@ -109,8 +110,7 @@ class Facts:
         return self.cash if self.cash > _DUST * abs(self.equity) else min(self.cash, 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Sized:
+class Sized(Struct, frozen=True):
     """A signed change in base units, or a signed value to trade; both zero when there is nothing to.
 
     `is_met`: there is nothing to trade because what is held is what is wanted.

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from msgspec import Struct
+
 from engine.sizing import Sizing
 from engine.strategies.base import BaseStrategy
 from engine.strategies.evaluation import BoundInput, Evaluation, traded_inputs
@@ -16,8 +18,7 @@ from shared.domain.orders import Number
 NAN: Final = math.nan
 
 
-@dataclass(slots=True)
-class Standing:
+class Standing(Struct):
     """Where a strategy stands in one instrument: what it last asked, and what it last acted on.
 
     `asked` is the raw target of the moment before (NaN when it said nothing); a target acts when it

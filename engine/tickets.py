@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
+
+from msgspec import Struct
 
 from shared.domain.orders import OrderType, Side, TimeInForce
 
@@ -32,8 +33,7 @@ class BadTicket(ValueError):
         return BadTicket(f"{part}.{self.field}", str(self).split(": ", 1)[1])
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """A ticket that makes sense by itself. `trail` is a distance in price, `trail_fraction` one of the price."""
 
     side: Side
@@ -59,7 +59,7 @@ class Asked:
 
 def read(ticket: Mapping[str, Any]) -> Asked:
     """The ticket's fields as what they mean, or BadTicket."""
-    known = set(Asked.__dataclass_fields__) | {"trail_in"} - {"trail_fraction"}
+    known = set(Asked.__struct_fields__) | {"trail_in"} - {"trail_fraction"}
     if extra := sorted(set(ticket) - known):
         raise BadTicket(extra[0], "is no field of an order")
     type_ = _one_of(ticket, "type", OrderType)

@@ -7,13 +7,13 @@ them the money is in transit, and an engine that starts looks for what has not a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
 import structlog
+from msgspec.structs import replace
 
 from engine import accounting, settling
 from engine.accounting import BY_HAND, CannotBook, Slip

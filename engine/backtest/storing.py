@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 import psycopg
+from msgspec.structs import asdict
 from sqlalchemy.orm import Session
 
 from engine.backtest.results import LEGS, NEVER, REASONS, Fills, Simulated, Trades

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from engine.indicators import Column
 from shared.domain.decisions import Check
@@ -21,8 +22,7 @@ class BadPolicy(ValueError):
     """A risk setting that cannot be: names rule, field, value and remedy."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(Struct, frozen=True):
     """What the rules read about one entry. Amounts in the account's base asset.
 
     `order_value` is what the order adds; `exposure_after` the instrument's value across all strategies

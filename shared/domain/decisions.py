@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
+
+from msgspec import Struct
 
 from shared.domain.market import Bar
 from shared.domain.orders import OrderRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """What one rule saw. `value` and `limit` are in `unit` (`%`, quote asset, ...)."""
 
     rule: str
@@ -23,8 +23,7 @@ class Check:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One step of sizing or rounding: its name, the number after it, and why in words."""
 
     name: str
@@ -39,8 +38,7 @@ class Outcome(StrEnum):
     NOTHING = "nothing"  # nothing to trade after sizing and rounding
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """Why it did, or did not, trade."""
 
     id: UUID

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
+
+from msgspec import Struct
 
 from shared.domain.instruments import Instrument
 from shared.domain.orders import Fill, Number, Side
@@ -68,8 +69,7 @@ Worth = Callable[[str, Number], "Number | None"]
 """(asset, amount) -> what it is worth in the account's base asset, None where that is not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerEntry:
+class LedgerEntry(Struct, frozen=True):
     """`amount` > 0 of `asset` leaves book `credit` and enters book `debit`.
 
     `worth` is the amount in the account's base asset at that time, where the asset is another one and

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
+
+from msgspec import Struct
 
 
 class BadMarketData(ValueError):
     """The market said something that cannot be true."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     """One public trade."""
 
     instrument_id: int
@@ -23,8 +23,7 @@ class Tick:
     traded_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(Struct, frozen=True):
     """Best bid and ask; how much there is at each, where the venue says so."""
 
     instrument_id: int
@@ -35,8 +34,7 @@ class Quote:
     ask_quantity: Decimal | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(Struct, frozen=True):
     """Trading in the half-open interval [opened_at, closed_at).
 
     Prices are float64 whose shortest decimal form is the venue's own price (venues quote fewer
@@ -71,8 +69,7 @@ class Bar:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(Struct, frozen=True):
     """The market clock has passed `at`: every bar that closes then is over, ticks or no ticks."""
 
     at: datetime

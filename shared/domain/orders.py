@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 Number = Any
 """Decimal in paper and live, float64 in research: the books take their number type by injection."""
@@ -64,8 +66,7 @@ class Leg(StrEnum):
         return self in (Leg.STOP_LOSS, Leg.TAKE_PROFIT, Leg.TRAILING_STOP)
 
 
-@dataclass(frozen=True, slots=True)
-class OrderRequest:
+class OrderRequest(Struct, frozen=True):
     """An order intent: committed as a row before any venue hears of it.
 
     Exactly one of `quantity` (base units) and `value` (quote units, costs included, turned into a
@@ -119,22 +120,19 @@ DONE: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """Waits at our side for its parent's fill."""
 
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
+class Submitted(Struct, frozen=True):
     """Released and handed to the adapter."""
 
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
+class Acknowledged(Struct, frozen=True):
     at: datetime
     venue_order_id: str = ""
     quantity: Number | None = None
@@ -142,26 +140,22 @@ class Acknowledged:
     limit_price: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Triggered:
+class Triggered(Struct, frozen=True):
     """Its stop price was reached: a stop limit order is a limit order from here on."""
 
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class CancelSent:
+class CancelSent(Struct, frozen=True):
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class CancelRefused:
+class CancelRefused(Struct, frozen=True):
     at: datetime
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Amended:
+class Amended(Struct, frozen=True):
     """The venue changed the order; all its terms as they are now. `revision` counts its amendments: an
     older one heard later is old news."""
 
@@ -172,40 +166,34 @@ class Amended:
     stop_price: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AmendRefused:
+class AmendRefused(Struct, frozen=True):
     at: datetime
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+class Cancelled(Struct, frozen=True):
     at: datetime
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Expired:
+class Expired(Struct, frozen=True):
     at: datetime
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Struct, frozen=True):
     at: datetime
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class WentUnknown:
+class WentUnknown(Struct, frozen=True):
     """A write whose outcome we do not know: ask, never send again."""
 
     at: datetime
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Fill:
+class Fill(Struct, frozen=True):
     """Part of an order traded. Unique by (venue, account, venue_fill_id)."""
 
     client_order_id: UUID
@@ -247,8 +235,7 @@ _NOISE: Final = 1e-12
 """Of a quantity: what float sums may be off by."""
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(Struct, frozen=True):
     """A request and everything that became of it.
 
     `ended` is the strongest end the venue told, kept because a fill or an amendment may still change

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from shared.domain.orders import Fill, Number
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(Struct, frozen=True):
     """By average cost. `cost` is signed like `quantity`: what was paid for what is held.
 
     `realised` leaves fees out; they are counted in `fees`, so P&L is realised + unrealised - fees.

@@ -6,11 +6,13 @@ same table the engine uses, so that a row that says something else is found out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, get_args
+
+from msgspec import structs
 
 from shared.domain.orders import (
     Acknowledged,
@@ -33,7 +35,9 @@ from shared.domain.orders import (
     overfilled,
 )
 
-KINDS: Final[dict[str, type]] = {kind.__name__.lower(): kind for kind in get_args(OrderEvent)}
+KINDS: Final[dict[str, type[OrderEvent]]] = {
+    kind.__name__.lower(): kind for kind in get_args(OrderEvent)
+}
 """The event a recorded kind stands for."""
 
 _TERMS: Final = ("quantity", "stop_price", "limit_price")
@@ -263,14 +267,14 @@ def _event(recorded: Recorded, fill: Fill | None) -> OrderEvent:
         if fill is None:
             raise _Unreadable(f"an event tells of fill {recorded.key}, which is not booked")
         return _with_last(fill, recorded)
-    known = {f.name for f in fields(kind)} - {"at"}
+    known = set(kind.__struct_fields__) - {"at"}
     given = {name: _value(name, raw) for name, raw in recorded.data.items() if name in known}
-    event: OrderEvent = kind(recorded.at, **given)
-    return event
+    made: Callable[..., OrderEvent] = kind
+    return made(recorded.at, **given)
 
 
 def _with_last(fill: Fill, recorded: Recorded) -> Fill:
-    return replace(fill, last=recorded.data.get("last") == "True")
+    return structs.replace(fill, last=recorded.data.get("last") == "True")
 
 
 def _with_unknown(chapter: Chapter, passed: timedelta) -> Chapter:

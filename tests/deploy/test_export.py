@@ -47,7 +47,7 @@ def installed(settings, monkeypatch):
                 Decimal(price), Decimal("0.01"), "USD", START + timedelta(days=day),
             )  # fmt: skip
             for e in entries_of(fill, an_instrument(instrument.id)):
-                given = {name: getattr(e, name) for name in e.__dataclass_fields__}
+                given = {name: getattr(e, name) for name in e.__struct_fields__}
                 session.add(LedgerEntryRow(**{**given, "note": "=1+1"}))
         session.commit()
     return settings

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from engine.actions import Decide
 from engine.costs import Costs
@@ -341,7 +342,7 @@ def test_standings_survive_json():
     standing = Standing(target=1.0, before=0.5, age=3, time_exit=7)
     back = Standing.from_json(standing.as_json())
     assert np.isnan(back.asked)
-    assert replace(back, asked=0.0) == replace(standing, asked=0.0)
+    assert structs.replace(back, asked=0.0) == structs.replace(standing, asked=0.0)
 
 
 def test_a_refused_decision_leaves_the_strategy_where_it_stood():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from msgspec import structs
 
 from engine import lease
 from engine.bootstrap import Assembly
@@ -93,7 +93,7 @@ def test_trades_at_an_instruments_own_rate_count_for_the_tiers_of_the_others() -
             client_order_id=uuid4(),
         )  # fmt: skip
         list(broker.submit(request, START))
-        told = broker.on_bars([replace(bar(number), instrument_id=instrument_id)])
+        told = broker.on_bars([structs.replace(bar(number), instrument_id=instrument_id)])
         fees += [event.fee for _, event in told if isinstance(event, Fill)]
     assert fees == [Decimal(5), Decimal(1)]
 

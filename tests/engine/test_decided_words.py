@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import asdict
 
 from engine.backtest.simulation import simulate
 from engine.backtest.specification import run

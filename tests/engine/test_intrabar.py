@@ -14,6 +14,7 @@ from decimal import Decimal
 from uuid import uuid4
 
 import pytest
+from msgspec import structs
 
 from engine.backtest.specification import run
 from engine.matching import BadMatching, Intrabar, Matching
@@ -123,7 +124,7 @@ def test_brackets_inside_one_bar(rule, entry, stop, target, bar, worst, along):
     desk = Desk(matching=Matching(rule), fee=0.0)
     request, low, high = protected_entry(stop={"stop_price": stop}, target={"limit_price": target})
     if entry is not None:
-        request = replace(request, type=OrderType.LIMIT, limit_price=float(entry))
+        request = structs.replace(request, type=OrderType.LIMIT, limit_price=float(entry))
     desk.submit(request, low, high)
     desk.bar(*BARS[bar])
     expected = along if rule is PATH else worst
@@ -246,7 +247,7 @@ def test_an_order_lives_until_it_expires(minutes, filled, ended):
 def test_what_waits_for_an_order_that_expires_goes_with_it():
     desk = Desk()
     entry, stop, target = protected_entry(stop={"stop_price": 90}, target={"limit_price": 120})
-    entry = replace(entry, type=OrderType.LIMIT, limit_price=50.0, expires_at=START)
+    entry = structs.replace(entry, type=OrderType.LIMIT, limit_price=50.0, expires_at=START)
     desk.submit(entry, stop, target)
     desk.hear(desk.broker.expire(START))
     assert [type(desk.last(r)) for r in (entry, stop, target)] == [Expired, Cancelled, Cancelled]

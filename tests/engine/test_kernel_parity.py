@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from engine.backtest.kernel import Machine, NotCovered
 from engine.backtest.results import FILL_TYPES, LEGS, Simulated
@@ -153,7 +154,7 @@ def told(heard: tuple[Fill, int | None]) -> tuple[Fill, tuple[float, ...]]:
     """What a strategy heard of a fill, its numbers apart."""
     fill, row = heard
     numbers = (fill.quantity, fill.price, fill.fee, fill.raw or 0.0, -1.0 if row is None else row)
-    return replace(fill, quantity=0.0, price=0.0, fee=0.0, raw=None), numbers
+    return structs.replace(fill, quantity=0.0, price=0.0, fee=0.0, raw=None), numbers
 
 
 def gapped(case: Case, simulated: Simulated) -> bool:

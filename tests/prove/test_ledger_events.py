@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 from collections import defaultdict
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
@@ -395,7 +394,7 @@ class Pair:
         """What is written as CSV and read back comes to the same totals."""
         from webapp.books.listing import csv_lines
 
-        names = [f.name for f in fields(LedgerEntry)]
+        names = list(LedgerEntry.__struct_fields__)
         head = [*names, "id"]
         rows = ([*(getattr(e, n) for n in names), i] for i, e in enumerate(self.kept))
         text = "".join(csv_lines(head, rows))

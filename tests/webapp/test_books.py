@@ -236,7 +236,7 @@ def trade(world, rows, side, quantity, price, *, day=0, fee="0", owner=None):
         Decimal(price), Decimal(fee), "USD", NOON + timedelta(days=day),
     )  # fmt: skip
     for e in entries_of(fill, instrument):
-        rows.add(LedgerEntryRow(**{name: getattr(e, name) for name in e.__dataclass_fields__}))
+        rows.add(LedgerEntryRow(**{name: getattr(e, name) for name in e.__struct_fields__}))
     rows.commit()
     return fill
 
