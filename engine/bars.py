@@ -40,7 +40,12 @@ def nanoseconds(at: datetime) -> int:
 
 def instant(at: int) -> datetime:
     """Nanoseconds as a UTC datetime, cut to the microsecond."""
-    return _EPOCH + timedelta(microseconds=int(at) // 1000)
+    return _instant(int(at))
+
+
+@lru_cache(maxsize=1024)
+def _instant(at: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=at // 1000)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,14 +141,14 @@ class Bars:
         return Bar(
             self.instrument_id,
             self.interval,
-            instant(self.opened_at[row]),
-            instant(self.closed_at[row]),
-            float(self.open[row]),
-            float(self.high[row]),
-            float(self.low[row]),
-            float(self.close[row]),
-            float(self.volume[row]),
-            bool(self.filled[row]),
+            _instant(self.opened_at.item(row)),
+            _instant(self.closed_at.item(row)),
+            self.open.item(row),
+            self.high.item(row),
+            self.low.item(row),
+            self.close.item(row),
+            self.volume.item(row),
+            self.filled.item(row),
         )
 
     def between(self, starts_at: datetime | None, ends_at: datetime | None) -> Bars:

@@ -72,13 +72,14 @@ def intents_of(
     closes = 0.0
     if not held.is_flat and side.sign * float(held.quantity) < 0:
         closes = min(total, abs(float(held.quantity)))
+    first = Leg.EXIT if closes else Leg.ENTRY
     base = OrderRequest(
-        client_order_id=_order_id(origin, instrument, Leg.EXIT),
+        client_order_id=_order_id(origin, instrument, first),
         decision_id=origin.decision_id,
         account_id=origin.account_id,
         strategy_id=origin.strategy_id,
         instrument_id=instrument.id,
-        leg=Leg.EXIT,
+        leg=first,
         side=side,
         type=OrderType.MARKET,
         decided_at=origin.at,
@@ -102,7 +103,10 @@ def _entry(
     origin: Origin, base: OrderRequest, signal: Signal, instrument: Instrument
 ) -> OrderRequest:
     """The order that opens, of the type the signal wants."""
-    entry = replace(base, client_order_id=_order_id(origin, instrument, Leg.ENTRY), leg=Leg.ENTRY)
+    entry = base
+    if base.leg is not Leg.ENTRY:
+        own_id = _order_id(origin, instrument, Leg.ENTRY)
+        entry = replace(base, client_order_id=own_id, leg=Leg.ENTRY)
     if isinstance(signal.entry, Limit):
         return replace(entry, type=OrderType.LIMIT, limit_price=_price(signal.entry.price))
     if isinstance(signal.entry, Stop):
@@ -118,6 +122,8 @@ def time_exit_of(exits: Sequence[Exit]) -> int:
 def said(words: object) -> str:
     """A strategy's own words, as a row can hold them."""
     text = "" if words is None else str(words)
+    if text.isascii() and "\0" not in text:
+        return text[:2000]
     return text.replace("\0", "").encode("utf-8", "replace").decode()[:2000]
 
 

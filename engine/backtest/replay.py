@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
-from collections import deque
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.actions import (
     Action,
@@ -26,7 +27,7 @@ from engine.backtest import memory
 from engine.bars import Bars
 from engine.core import TradingCore
 from engine.execution.paper import PaperBroker
-from engine.standing import NAN, StrategyRun
+from engine.standing import StrategyRun
 from engine.strategies.evaluation import Evaluation
 from shared.domain.decisions import Decision, Outcome
 from shared.domain.ledger import LedgerEntry
@@ -39,14 +40,14 @@ Progress = Callable[[float], None]
 class Record:
     """What a replay leaves behind, in the order it happened.
 
-    times     int64[moments]    nanoseconds, closing times
-    equity    float64[moments]  marked, after the moment's fills
-    exposure  float64[moments]  value held as a fraction of equity
+    times   int64[moments]    nanoseconds, closing times
+    equity  float64[moments]  marked, after the moment's fills; NaN while it is not known
+    cash    float64[moments]  of the base asset
     """
 
-    times: list[int] = field(default_factory=list)
-    equity: list[float] = field(default_factory=list)
-    exposure: list[float] = field(default_factory=list)
+    times: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    equity: npt.NDArray[np.float64] = field(init=False)
+    cash: npt.NDArray[np.float64] = field(init=False)
     decisions: list[Decision] = field(default_factory=list)
     fills: list[Booked] = field(default_factory=list)
     ledger: list[LedgerEntry] = field(default_factory=list)
@@ -56,9 +57,20 @@ class Record:
     rejected: int = 0
     partly_filled: int = 0
 
+    def __post_init__(self) -> None:
+        self.equity = np.empty(len(self.times))
+        self.cash = np.empty(len(self.times))
+
+    @property
+    def exposure(self) -> npt.NDArray[np.float64]:
+        """float64[moments], the value held as a fraction of equity."""
+        held = self.equity - self.cash
+        return np.divide(held, self.equity, out=np.zeros(len(held)), where=held != 0)
+
     def note(self, action: Action) -> None:
-        if isinstance(action, OrderMoved):
-            self._count(action.order, action.event)
+        kind = type(action)
+        if kind is OrderMoved:
+            self._count(action.order, action.event)  # type: ignore[union-attr]
         elif isinstance(action, Booked):
             self.fills.append(action)
             self.ledger.extend(action.entries)
@@ -72,9 +84,10 @@ class Record:
             raise action.error
 
     def _count(self, order: Order, event: OrderEvent) -> None:
-        if isinstance(event, Acknowledged):
+        kind = type(event)
+        if kind is Acknowledged:
             self.orders += 1
-        elif isinstance(event, Rejected):
+        elif kind is Rejected:
             self.rejected += 1
         elif isinstance(event, Fill) and not event.last and len(order.fill_ids) == 1:
             self.partly_filled += 1
@@ -83,32 +96,33 @@ class Record:
 def settle(
     core: TradingCore, broker: PaperBroker, actions: Iterable[Action], at: datetime, record: Record
 ) -> None:
-    """Carry actions out until none is left; every release is granted at once."""
-    left = deque(actions)
-    while left:
-        action = left.popleft()
-        record.note(action)
+    """Carry actions out, and what follows from them; every release is granted at once."""
+    for action in actions:
         if isinstance(action, Decide):
-            record.decisions.append(action.decision)
-            if action.decision.outcome is Outcome.ORDERED:
-                left.extendleft(reversed(core.released(action.decision)))
+            decision = action.decision
+            record.decisions.append(decision)
+            if decision.outcome is Outcome.ORDERED:
+                settle(core, broker, core.released(decision), at, record)
         elif isinstance(action, Submit):
-            left.extend(core.submitted(action.request, at))
+            settle(core, broker, core.submitted(action.request, at), at, record)
             for order_id, event in broker.submit(action.request, at):
-                left.extend(core.on_order_event(order_id, event))
+                settle(core, broker, core.on_order_event(order_id, event), at, record)
         elif isinstance(action, Cancel):
             if action.client_order_id not in core.orders:
                 continue  # it went with its parent
             for order_id, event in broker.cancel(action.client_order_id, at, "replaced"):
-                left.extend(core.on_order_event(order_id, event))
+                settle(core, broker, core.on_order_event(order_id, event), at, record)
+        else:
+            record.note(action)
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """The finest bars of one instrument: what fills and marks are taken from."""
+    """The finest bars of one instrument: what fills and marks are taken from, and its row at each moment."""
 
+    instrument_id: int
     bars: Bars
-    rows: Mapping[int, int]
+    rows: Sequence[int]
     closes: Sequence[float]
 
 
@@ -124,27 +138,28 @@ def replay(
 
     Bars that closed at or before `starts_at` are history only: strategies see them, nothing is decided.
     """
-    record = Record()
-    runs = [core.runs[key] for key in sorted(core.runs)]
-    clocks = [_begin(run, series) for run in runs]
-    prices = _finest(series)
-    times = np.unique(np.concatenate([bars.closed_at for bars in series.values()]))
+    every = [bars.closed_at for bars in series.values()]
+    times = every[0] if len(every) == 1 else np.unique(np.concatenate(every))
     if starts_at is not None:
         times = times[times > _nanoseconds(starts_at)]
+    runs = [core.runs[key] for key in sorted(core.runs)]
+    clocks = [_begin(run, series, times) for run in runs]
+    prices = _finest(series, times)
+    if starts_at is not None:
         _mark_from_history(core, prices, _nanoseconds(starts_at))
+    record = Record(times)
     moments = times.tolist()
-    quiet = Quiet.of(core, series, clocks, moments)
+    quiet = Quiet.of(core, series, clocks, record)
     steps = max(1, len(moments) // 200)
     number, told = 0, 0
     with memory.no_search_for_garbage():
         while number < len(moments):
             if quiet is not None and broker.is_idle:
-                number = quiet.passed(number, record)
+                number = quiet.passed(number)
                 if number == len(moments):
                     break
-            now = moments[number]
-            at = datetime.fromtimestamp(now // 1_000_000_000, UTC)
-            _moment(core, broker, runs, clocks, prices, now, at, record)
+            at = datetime.fromtimestamp(moments[number] // 1_000_000_000, UTC)
+            _moment(core, broker, runs, clocks, prices, number, at, record)
             number += 1
             if progress is not None and number >= told:
                 told = number + steps
@@ -160,139 +175,149 @@ class Quiet:
     and no time is counted, a moment whose target says nothing new only marks what is held.
     """
 
-    def __init__(self, core: TradingCore, bars: Bars, first_row: int, moments: list[int]) -> None:
+    def __init__(self, core: TradingCore, bars: Bars, first_row: int, record: Record) -> None:
         self.core = core
+        self.record = record
         (self.run,) = core.runs.values()
-        (self.bound,) = self.run.traded
+        (bound,) = self.run.traded
         assert self.run.evaluation is not None
+        self.instrument_id = bound.instrument_id
+        self.key = (self.run.id, bound.instrument_id)
         self.closes = bars.close
+        self.asked = self.run.evaluation.targets[0]
         self.rows = first_row  # the row of the first moment
-        self.moments = moments
         target = self.run.evaluation.target[:, 0]
         new = ~np.isnan(target)
         if not self.run.evaluation.again:
             new[1:] &= target[1:] != target[:-1]
         new[first_row] = True  # nothing was asked before
-        self.news = np.flatnonzero(new)
+        self.news = [*np.flatnonzero(new).tolist(), len(target)]
+        self.at = 0
 
     @classmethod
     def of(
         cls,
         core: TradingCore,
         series: Mapping[tuple[int, int], Bars],
-        clocks: Sequence[Mapping[int, int]],
-        moments: list[int],
+        clocks: Sequence[Sequence[int]],
+        record: Record,
     ) -> Quiet | None:
         """None where moments may hold more than a target: several series, scalars, margin, bands."""
         runs = list(core.runs.values())
-        if len(runs) != 1 or len(series) != 1 or runs[0].scalar or not moments:
+        if len(runs) != 1 or len(series) != 1 or runs[0].scalar or not len(record.times):
             return None
         if core.portfolio.margin.enabled or runs[0].sizing.band is not None:
             return None
         (bars,) = series.values()
-        return cls(core, bars, clocks[0][moments[0]], moments)
+        return cls(core, bars, clocks[0][0], record)
 
-    def passed(self, number: int, record: Record) -> int:
+    def passed(self, number: int) -> int:
         """The next moment in which something may happen; those before it are on record."""
         run, portfolio = self.run, self.core.portfolio
-        standing = run.standings[self.bound.instrument_id]
-        held = portfolio.position(run.id, self.bound.instrument_id)
-        if standing.time_exit and not held.is_flat:
+        standing = run.standings[self.instrument_id]
+        held = portfolio.positions.get(self.key)
+        quantity = 0.0 if held is None else float(held.quantity)
+        if standing.time_exit and quantity:
             return number
         row = self.rows + number
-        at = int(np.searchsorted(self.news, row))
-        until = int(self.news[at]) if at < len(self.news) else self.rows + len(self.moments)
+        while self.news[self.at] < row:
+            self.at += 1
+        until = self.news[self.at]
         count = until - row
         if count <= 0:
             return number
-        cash = float(portfolio.cash)
-        closes = self.closes[row:until]
-        quantity = float(held.quantity)
-        worth = cash + quantity * closes if quantity else np.full(count, cash)
-        highest = float(worth.max())
+        end, cash = number + count, float(portfolio.cash)
+        last = self.closes[until - 1].item()
+        self.record.cash[number:end] = cash
+        worth = self.record.equity[number:end]
+        if quantity:
+            np.multiply(self.closes[row:until], quantity, out=worth)
+            worth += cash
+            highest = float(worth.max())
+            standing.age += count
+        else:
+            worth[:] = highest = cash
         if highest > portfolio.peak:
             portfolio.peak = highest
-        record.times.extend(self.moments[number : number + count])
-        record.equity.extend(worth.tolist())
-        share = (worth - cash) / worth if quantity else np.zeros(count)
-        record.exposure.extend(share.tolist())
-        if quantity:
-            standing.age += count
         run.row = until - 1
-        standing.asked = run.evaluation.targets[0][until - 1] if run.evaluation else NAN
-        portfolio.marks[self.bound.instrument_id] = float(closes[-1])
-        self.core.equity = float(worth[-1])
-        self.core.moment_at = datetime.fromtimestamp(
-            self.moments[number + count - 1] // 1_000_000_000, UTC
-        )
-        return number + count
+        standing.asked = self.asked[until - 1]
+        portfolio.marks[self.instrument_id] = last
+        self.core.equity = cash + quantity * last
+        self.core.moment_at = None  # nothing is owed for time where there is no margin
+        return end
 
 
 def _moment(
     core: TradingCore,
     broker: PaperBroker,
     runs: Sequence[StrategyRun],
-    clocks: Sequence[Mapping[int, int]],
-    prices: Mapping[int, Prices],
-    now: int,
+    clocks: Sequence[Sequence[int]],
+    prices: Sequence[Prices],
+    number: int,
     at: datetime,
     record: Record,
 ) -> None:
-    closing = [
-        (key, found, row)
-        for key, found in prices.items()
-        if (row := found.rows.get(now)) is not None
-    ]
+    closing = [(found, row) for found in prices if (row := found.rows[number]) >= 0]
     if not broker.is_idle:
-        for order_id, event in broker.on_bars([found.bars.bar(row) for _, found, row in closing]):
+        for order_id, event in broker.on_bars([found.bars.bar(row) for found, row in closing]):
             settle(core, broker, core.on_order_event(order_id, event), at, record)
         for order_id, event in broker.expire(at):
             settle(core, broker, core.on_order_event(order_id, event), at, record)
-    for instrument_id, found, row in closing:
-        core.portfolio.marks[instrument_id] = found.closes[row]
+    marks = core.portfolio.marks
+    for found, row in closing:
+        marks[found.instrument_id] = found.closes[row]
     due = []
     for run, clock in zip(runs, clocks, strict=True):
-        if (row := clock.get(now)) is not None:
+        if (row := clock[number]) >= 0:
             run.row = row
             due.append(run)
     actions = core.on_moment(at, due)
     if actions:
         settle(core, broker, actions, at, record)
-    equity = float(core.equity) if core.equity is not None else float("nan")
-    record.times.append(now)
-    record.equity.append(equity)
-    cash = float(core.portfolio.cash)
-    record.exposure.append(0.0 if cash == equity else (equity - cash) / equity)
+    record.equity[number] = math.nan if core.equity is None else core.equity
+    record.cash[number] = core.portfolio.cash
 
 
-def _begin(run: StrategyRun, series: Mapping[tuple[int, int], Bars]) -> dict[int, int]:
-    """Evaluate the strategy over all rows; its clock as {closing time: row}."""
+def _begin(
+    run: StrategyRun, series: Mapping[tuple[int, int], Bars], times: npt.NDArray[np.int64]
+) -> Sequence[int]:
+    """Evaluate the strategy over all rows; the rows of its clock at each moment."""
     bars = {bound.key: series[bound.instrument_id, bound.interval] for bound in run.inputs}
     run.evaluation = Evaluation(run.strategy, run.inputs, bars)
-    return _rows(bars[run.evaluation.clock])
+    return _rows(bars[run.evaluation.clock], times)
 
 
-def _finest(series: Mapping[tuple[int, int], Bars]) -> dict[int, Prices]:
+def _finest(series: Mapping[tuple[int, int], Bars], times: npt.NDArray[np.int64]) -> list[Prices]:
+    """One for each instrument, in the order of their ids."""
     finest: dict[int, tuple[int, Bars]] = {}
     for (instrument_id, interval), bars in sorted(series.items()):
         if instrument_id not in finest or interval < finest[instrument_id][0]:
             finest[instrument_id] = (interval, bars)
-    return {
-        instrument_id: Prices(bars, _rows(bars), bars.close.tolist())
-        for instrument_id, (_, bars) in finest.items()
-    }
+    return [
+        Prices(instrument_id, bars, _rows(bars, times), bars.close.tolist())
+        for instrument_id, (_, bars) in sorted(finest.items())
+    ]
 
 
-def _mark_from_history(core: TradingCore, prices: Mapping[int, Prices], at: int) -> None:
+def _mark_from_history(core: TradingCore, prices: Sequence[Prices], at: int) -> None:
     """What was known when trading began: the newest close of each instrument until then."""
-    for instrument_id, found in prices.items():
+    for found in prices:
         row = int(np.searchsorted(found.bars.closed_at, at, side="right")) - 1
         if row >= 0:
-            core.portfolio.mark(instrument_id, found.closes[row])
+            core.portfolio.mark(found.instrument_id, found.closes[row])
 
 
-def _rows(bars: Bars) -> dict[int, int]:
-    return dict(zip(bars.closed_at.tolist(), range(len(bars)), strict=True))
+def _rows(bars: Bars, times: npt.NDArray[np.int64]) -> Sequence[int]:
+    """The row that closes at each of `times`, -1 where none does."""
+    closed_at = bars.closed_at
+    skipped = len(closed_at) - len(times)
+    if skipped >= 0 and np.array_equal(closed_at[skipped:], times):
+        return range(skipped, len(closed_at))
+    rows = np.searchsorted(closed_at, times)
+    rows[rows == len(closed_at)] = 0
+    rows[closed_at[rows] != times] = -1
+    found: list[int] = rows.tolist()
+    return found
 
 
 def _nanoseconds(at: datetime) -> int:

@@ -67,9 +67,9 @@ def in_columns(specification: Specification, outcome: Outcome) -> Simulated:
     fills = fills_of(record)
     return Simulated(
         engine="core",
-        times=np.array(record.times, dtype=np.int64),
-        equity=np.array(record.equity, dtype=np.float64),
-        exposure=np.array(record.exposure, dtype=np.float64),
+        times=record.times,
+        equity=record.equity,
+        exposure=record.exposure,
         fills=fills,
         decisions=np.zeros(0, DECISION),
         paid=_paid(specification, record, fills),

@@ -135,7 +135,7 @@ class Liquidity:
         if len(values) < self.window:
             why = f"{self.window} bars needed, {len(values)} known"
             return _unknown("liquidity", self.max_fraction, "%", why)
-        mean = float(np.mean(values))
+        mean = float(values.sum()) / self.window
         if not mean > 0:
             return _unknown(
                 "liquidity", self.max_fraction, "%", f"nothing traded in {self.window} bars"
@@ -254,5 +254,7 @@ def annual_volatility(closes: Column, window: int, bars_per_year: float) -> floa
     """Sample deviation of the last `window` log returns, annualised; None with fewer returns."""
     if len(closes) < window + 1:
         return None
-    returns = np.diff(np.log(closes[-window - 1 :]))
-    return float(np.std(returns, ddof=1) * math.sqrt(bars_per_year))
+    logs = np.log(closes[-window - 1 :])
+    returns = logs[1:] - logs[:-1]
+    away = returns - returns.sum() / window  # np.std asks ten times as long about twenty numbers
+    return math.sqrt(float(away.dot(away)) / (window - 1) * bars_per_year)

@@ -96,7 +96,7 @@ class Evaluation:
             instrument=self.traded[column].symbol,
             target=None if math.isnan(target) else target,
             entry=_scalar_entry(self.signals.entry, row, column),
-            exits=tuple(_scalar_exit(exit_, row, column) for exit_ in self.signals.exits),
+            exits=tuple([_scalar_exit(exit_, row, column) for exit_ in self.signals.exits]),
             tag=self.signals.tag,
             again=self.signals.again,
         )

@@ -56,13 +56,7 @@ class Bar(Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.opened_at.tzinfo is None or self.opened_at >= self.closed_at:
             raise BadMarketData(f"bar spans {self.opened_at} to {self.closed_at}")
-        if (
-            not 0
-            < self.low
-            <= min(self.open, self.close)
-            <= max(self.open, self.close)
-            <= self.high
-        ):
+        if not (0 < self.low <= self.open <= self.high and self.low <= self.close <= self.high):
             raise BadMarketData(
                 f"bar at {self.opened_at}: open {self.open}, high {self.high}, "
                 f"low {self.low}, close {self.close}"

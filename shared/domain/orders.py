@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -350,14 +349,13 @@ def advance(order: Order, event: OrderEvent) -> Order:
     """
     if isinstance(event, Fill) and event.venue_fill_id in order.fill_ids:
         return order
-    try:
-        state = NEXT[order.state, type(event)]
-    except KeyError:
+    state = NEXT.get((order.state, type(event)))
+    if state is None:
         raise ImpossibleEvent(
             f"order {order.request.client_order_id} is {order.state}; heard {type(event).__name__}"
-        ) from None
+        )
     changes = _heard(order, event)
-    changes.update(_settled(order, changes, state, _beneath(order, event)))
+    _settle(order, changes, state, event)
     return replace(order, **changes) if changes else order
 
 
@@ -388,6 +386,8 @@ def _heard(order: Order, event: OrderEvent) -> dict[str, Any]:
             )
             reason = event.reason if ended is told_end else ""
             return {"ended": ended, "reason": reason or order.reason}
+        case Submitted() | Held():
+            return {}
     return {"reason": getattr(event, "reason", "") or order.reason}
 
 
@@ -408,10 +408,8 @@ def _beneath(order: Order, event: OrderEvent) -> OrderState:
     return before if after in DONE else after
 
 
-def _settled(
-    order: Order, changes: Mapping[str, Any], state: OrderState, beneath: OrderState
-) -> dict[str, Any]:
-    """The state that all facts heard so far add up to, the newest among them."""
+def _settle(order: Order, changes: dict[str, Any], state: OrderState, event: OrderEvent) -> None:
+    """Add the state that all facts heard so far come to, the newest among them."""
     asked = changes.get("quantity", order.asked_quantity)
     last = changes.get("is_last", order.is_last)
     if _is_complete(asked, changes.get("filled", order.filled), last=last):
@@ -419,10 +417,12 @@ def _settled(
     elif (ended := changes.get("ended", order.ended)) is not None:
         state = ended
     elif state in DONE:  # it was filled, until an amendment that came late asked for more
-        state = beneath
-    if state not in DONE:
-        return {} if order.state is state else {"state": state}
-    return {"state": state, "beneath": beneath}
+        state = _beneath(order, event)
+    if state in DONE:
+        changes["beneath"] = _beneath(order, event)
+    elif order.state is state:
+        return
+    changes["state"] = state
 
 
 def _is_complete(asked: Number | None, filled: Number, *, last: bool) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 
@@ -96,12 +96,15 @@ class Played:
 
     def __init__(self, strategy, bars, upto, **changed):
         self.core, self.broker = assemble(a_specification(strategy, bars, **changed))
-        self.run, self.record = self.core.runs[RESEARCH_STRATEGY], Record()
+        times = bars.closed_at
+        self.run, self.record = self.core.runs[RESEARCH_STRATEGY], Record(times)
         series = {(1, 60): bars}
-        clock, prices = _begin(self.run, series), _finest(series)
-        for now in bars.closed_at.tolist()[:upto]:
-            self.at = datetime.fromtimestamp(now // 1_000_000_000, UTC)
-            _moment(self.core, self.broker, [self.run], [clock], prices, now, self.at, self.record)
+        clock, prices = _begin(self.run, series, times), _finest(series, times)
+        for number in range(upto):
+            self.at = instant(times[number])
+            _moment(
+                self.core, self.broker, [self.run], [clock], prices, number, self.at, self.record
+            )
 
     @property
     def standing(self):

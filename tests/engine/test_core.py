@@ -309,7 +309,7 @@ def test_the_future_cannot_change_the_past(targets, seed, now):
     assert [
         (f.fill.at, f.fill.price, f.fill.quantity) for f in cut.record.fills if f.fill.at < end
     ] == [(f.fill.at, f.fill.price, f.fill.quantity) for f in earlier]
-    assert whole.record.equity[: now - 1] == cut.record.equity[: now - 1]
+    assert np.array_equal(whole.record.equity[: now - 1], cut.record.equity[: now - 1])
 
 
 @given(st.lists(st.sampled_from([0.0, 0.3, 1.0, N]), min_size=60, max_size=60), st.integers(0, 10))
