@@ -1,4 +1,4 @@
-"""A run's rows: trades and fills by COPY, the core's decisions in full, a kernel's decisions as columns."""
+"""A run's rows: trades and fills by COPY, columns and decisions as bytes."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
-import orjson
 import psycopg
-from msgspec.structs import asdict
 from sqlalchemy.orm import Session
 
 from engine.backtest.results import LEGS, NEVER, REASONS, Fills, Simulated, Trades
-from engine.bars import Instants
-from engine.journal import bar_json
+from engine.bars import Instants, nanoseconds
 from shared.db.backtests import RunSeriesRow
-from shared.domain import decided
-from shared.domain.decisions import Check, Decision
+from shared.domain import decided, told
 
 LINES_AT_ONCE: Final = 5_000
-SQUEEZED_UP_TO: Final = 100_000
+SQUEEZED_UP_TO: Final = 20_000
 """Columns longer than this are kept as they are: floats hardly shrink, and squeezing them takes its time."""
 
 _NULL: Final = r"\N"
@@ -31,7 +28,7 @@ _TRADE_COLUMNS: Final = (
     " return_fraction, bars_held, exit_reason, tag"
 )
 _FILL_COLUMNS: Final = "run_id, number, instrument_id, side, leg, quantity, price, fee, filled_at"
-_DECISION_COLUMNS: Final = "run_id, number, instrument_id, decided_at, kind, target, because, bar, checks, steps, outcome, reason"
+_ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
 
 
 def store_columns(session: Session, run_id: int, columns: dict[str, npt.NDArray[Any]]) -> None:
@@ -60,13 +57,14 @@ def store_fills(session: Session, run_id: int, fills: Fills) -> None:
 def store_decisions(
     session: Session, run_id: int, simulated: Simulated, instruments: Sequence[int]
 ) -> None:
-    """Rows of the core's; of a kernel's the numbers, which `shared.domain.decided` puts in words.
+    """The core's as it told them; of a kernel's the numbers, which `shared.domain.decided` puts in words.
 
     `instruments` are the ids of what was traded, in the order of the kernel's books.
     """
     if simulated.told:
-        lines = _decision_lines(run_id, simulated.told)
-        _copy(session, "run_decisions", _DECISION_COLUMNS, lines)
+        lines = [told.line_of(decision) for decision in simulated.told]
+        at = [nanoseconds(decision.decided_at) for decision in simulated.told]
+        keep(session, run_id, "told", told.pack(lines, at))
     if len(simulated.decisions):
         records = simulated.decisions
         columns = {name: records[name] for name in decided.COLUMNS if name != "instrument"}
@@ -77,7 +75,7 @@ def store_decisions(
 def store_ledger(session: Session, run_id: int, simulated: Simulated) -> None:
     """The core's entries, a line of JSON each. A kernel keeps none: its fills say all that moved."""
     if simulated.ledger:
-        lines = b"\n".join(orjson.dumps(asdict(entry), default=str) for entry in simulated.ledger)
+        lines = _ENCODER.encode_lines(simulated.ledger)
         keep(session, run_id, "ledger", zlib.compress(lines, 1))
 
 
@@ -121,30 +119,6 @@ def _fill_lines(run_id: int, fills: Fills) -> Iterator[str]:
             f"{run_id}\t{n}\t{instrument}\t{'buy' if side > 0 else 'sell'}\t{LEGS[leg]}\t{quantity!r}"
             f"\t{price!r}\t{fee!r}\t{at}\n"
         )
-
-
-def _decision_lines(run_id: int, told: Iterable[Decision]) -> Iterator[str]:
-    for n, d in enumerate(told, 1):
-        bar = _NULL if d.bar is None else _json(bar_json(d.bar))
-        checks = _json([_check(check) for check in d.checks])
-        steps = _json([{"name": s.name, "value": s.value, "text": s.text} for s in d.steps])
-        target = _NULL if d.target is None else repr(float(d.target))
-        yield (
-            f"{run_id}\t{n}\t{d.instrument_id}\t{d.decided_at.isoformat()}\t{d.kind}\t{target}"
-            f"\t{_escaped(d.because)}\t{bar}\t{checks}\t{steps}\t{d.outcome.value}\t{_escaped(d.reason)}\n"
-        )
-
-
-def _check(check: Check) -> dict[str, Any]:
-    return {
-        "rule": check.rule, "allowed": check.allowed, "value": check.value, "limit": check.limit,
-        "unit": check.unit, "text": check.text,
-    }  # fmt: skip
-
-
-def _json(value: Any) -> str:
-    """NaN is null there."""
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode().replace("\\", "\\\\")
 
 
 def _escaped(text: str) -> str:

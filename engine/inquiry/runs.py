@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
@@ -18,12 +21,13 @@ from engine.why_facts import (
     FillFacts,
     OrderFacts,
 )
-from shared.db.backtests import RunDecisionRow, RunFillRow, RunRow, RunSeriesRow
+from shared.db.backtests import RunFillRow
 from shared.db.market import InstrumentRow
-from shared.domain.decided import Decided, DecidedRow
+from shared.db.run_decisions import decisions_of
+from shared.domain.decided import DecidedRow, Kept
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunRecords:
     """What a run left of one instrument."""
 
@@ -75,52 +79,31 @@ class RunRecords:
             RunFillRow.instrument_id == self.instrument.id,
         )
 
-    def _kept(self) -> Decided | None:
-        """The decisions in columns, where a kernel made them."""
-        row = self.session.get(RunSeriesRow, (self.run_id, "decisions"))
-        if row is None:
-            return None
-        return Decided.of(row.data, self.session.get_one(RunRow, self.run_id).options)
+    def _decided_at(self, moment: datetime) -> list[DecidedRow]:
+        rows, at = self._decided()
+        return [self._kept.row(int(row)) for row in rows[at == nanoseconds(moment)]]
 
-    def _decided_at(self, moment: datetime) -> list[RunDecisionRow | DecidedRow]:
-        if (kept := self._kept()) is not None:
-            rows = kept.rows_of(instrument_id=self.instrument.id)
-            at = kept.columns["at"][rows]
-            return [kept.row(int(row)) for row in rows[at == nanoseconds(moment)]]
-        query = self._decisions().where(RunDecisionRow.decided_at == moment)
-        return list(self.session.scalars(query.order_by(RunDecisionRow.number)))
-
-    def _decided_before(self, moment: datetime) -> RunDecisionRow | DecidedRow | None:
-        if (kept := self._kept()) is not None:
-            rows = kept.rows_of(instrument_id=self.instrument.id)
-            before = rows[kept.columns["at"][rows] < nanoseconds(moment)]
-            return kept.row(int(before[-1])) if len(before) else None
-        query = self._decisions().where(RunDecisionRow.decided_at < moment)
-        return self.session.scalars(query.order_by(RunDecisionRow.number.desc()).limit(1)).first()
+    def _decided_before(self, moment: datetime) -> DecidedRow | None:
+        rows, at = self._decided()
+        before = rows[at < nanoseconds(moment)]
+        return self._kept.row(int(before[-1])) if len(before) else None
 
     def _ordered_after(self, moment: datetime) -> datetime | None:
         """When the next decision that ordered something was made."""
-        if (kept := self._kept()) is not None:
-            rows = kept.rows_of(outcome="ordered", instrument_id=self.instrument.id)
-            at = kept.columns["at"][rows]
-            later = at[at > nanoseconds(moment)]
-            return instant(int(later[0])) if len(later) else None
-        return self.session.scalar(
-            sa.select(sa.func.min(RunDecisionRow.decided_at)).where(
-                RunDecisionRow.run_id == self.run_id,
-                RunDecisionRow.instrument_id == self.instrument.id,
-                RunDecisionRow.outcome == "ordered",
-                RunDecisionRow.decided_at > moment,
-            )
-        )
+        _, at = self._decided("ordered")
+        later = at[at > nanoseconds(moment)]
+        return instant(int(later[0])) if len(later) else None
 
-    def _decisions(self) -> sa.Select[RunDecisionRow]:
-        return sa.select(RunDecisionRow).where(
-            RunDecisionRow.run_id == self.run_id,
-            RunDecisionRow.instrument_id == self.instrument.id,
-        )
+    def _decided(self, outcome: str = "") -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+        """(which decisions were about this instrument, when each was made)."""
+        rows = self._kept.rows_of(outcome=outcome, instrument_id=self.instrument.id)
+        return rows, self._kept.columns["at"][rows]
 
-    def _facts(self, row: RunDecisionRow | DecidedRow, interval: int) -> DecisionFacts:
+    @cached_property
+    def _kept(self) -> Kept:
+        return decisions_of(self.session, self.run_id)
+
+    def _facts(self, row: DecidedRow, interval: int) -> DecisionFacts:
         price = (row.bar or {}).get("close")
         return DecisionFacts(
             id=str(row.number),
@@ -137,7 +120,7 @@ class RunRecords:
             orders=tuple(self._orders(row, interval)) if row.outcome == "ordered" else (),
         )
 
-    def _orders(self, row: RunDecisionRow | DecidedRow, interval: int) -> Iterable[OrderFacts]:
+    def _orders(self, row: DecidedRow, interval: int) -> Iterable[OrderFacts]:
         """A run keeps fills and no orders: those between this decision and the next are its."""
         following = self._ordered_after(row.decided_at)
         query = sa.select(RunFillRow).where(*self._fills_of, RunFillRow.filled_at >= row.decided_at)

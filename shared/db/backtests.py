@@ -165,32 +165,10 @@ class RunFillRow(Base):
     filled_at: Mapped[datetime]
 
 
-class RunDecisionRow(Base):
-    """One decision of a run, with its checks. Written by its job."""
-
-    __tablename__ = "run_decisions"
-    __table_args__ = (sa.Index(None, "run_id", "outcome", "number"),)
-
-    run_id: Mapped[int] = mapped_column(
-        sa.ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True
-    )
-    number: Mapped[int] = mapped_column(primary_key=True)
-    instrument_id: Mapped[int] = mapped_column(sa.ForeignKey("instruments.id"))
-    decided_at: Mapped[datetime]
-    kind: Mapped[str]
-    target: Mapped[float | None] = mapped_column(sa.Double)
-    because: Mapped[str]
-    bar: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
-    checks: Mapped[JsonList]
-    steps: Mapped[JsonList]
-    outcome: Mapped[str]
-    reason: Mapped[str]
-
-
 class RunSeriesRow(Base):
     """A column of a run as zlib-compressed little-endian bytes: `times` int64 ns, the rest float64. Written by its job.
 
-    Names: times, equity, exposure, close, ledger (JSON lines), and what a report reads, as
+    Names: times, equity, exposure, close, ledger (JSON lines), decisions or told (see `shared.db.run_decisions`), and what a report reads, as
     `engine.backtest.report` has it: stretch, stretch.exposure, day, day.equity, day.hold, trade.return, trade.mae, trade.mfe
     (float32), tables (JSON).
     """

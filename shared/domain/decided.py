@@ -70,30 +70,16 @@ def pack(columns: Mapping[str, npt.NDArray[Any]], because: Sequence[str]) -> byt
     return zlib.compress(len(head).to_bytes(4, "little") + head + body, 1)
 
 
-class Decided:
-    """The decisions of one run. `policy` is its risk policy as JSON, `allow_short` whether it may sell short."""
+class Kept:
+    """The decisions of one run, in whatever form: `columns` hold what they are looked up by.
 
-    def __init__(
-        self, data: bytes, policy: Mapping[str, Any], *, allow_short: bool = False
-    ) -> None:
-        raw = zlib.decompress(data)
-        start = 4 + int.from_bytes(raw[:4], "little")
-        head = json.loads(raw[4:start])
-        self.because: list[str] = head["because"]
-        self.policy, self.allow_short = policy, allow_short
-        count = head["count"]
-        self.columns: dict[str, npt.NDArray[Any]] = {}
-        for name in COLUMNS:
-            type_ = "<i8" if name in _WHOLE else "<f8"
-            self.columns[name] = np.frombuffer(raw, type_, count, start)
-            start += 8 * count
+    at          int64[decisions]  nanoseconds
+    instrument  int64[decisions]  ids
+    outcome     int64[decisions]  an index of OUTCOMES
+    """
 
-    @classmethod
-    def of(cls, data: bytes, options: Mapping[str, Any]) -> Decided:
-        """Those of a run with these options, as its row has them."""
-        margin = options.get("margin") or {}
-        policy = options.get("risk_policy") or {}
-        return cls(data, policy, allow_short=bool(margin.get("enabled")))
+    def __init__(self, columns: dict[str, npt.NDArray[Any]]) -> None:
+        self.columns = columns
 
     def __len__(self) -> int:
         return len(self.columns["at"])
@@ -117,6 +103,36 @@ class Decided:
 
     def row(self, index: int) -> DecidedRow:
         """The decision at `index` (its number is one more), in words."""
+        raise NotImplementedError
+
+
+class Decided(Kept):
+    """A kernel's. `policy` is the run's risk policy as JSON, `allow_short` whether it may sell short."""
+
+    def __init__(
+        self, data: bytes, policy: Mapping[str, Any], *, allow_short: bool = False
+    ) -> None:
+        raw = zlib.decompress(data)
+        start = 4 + int.from_bytes(raw[:4], "little")
+        head = json.loads(raw[4:start])
+        self.because: list[str] = head["because"]
+        self.policy, self.allow_short = policy, allow_short
+        count = head["count"]
+        columns: dict[str, npt.NDArray[Any]] = {}
+        for name in COLUMNS:
+            type_ = "<i8" if name in _WHOLE else "<f8"
+            columns[name] = np.frombuffer(raw, type_, count, start)
+            start += 8 * count
+        super().__init__(columns)
+
+    @classmethod
+    def of(cls, data: bytes, options: Mapping[str, Any]) -> Decided:
+        """Those of a run with these options, as its row has them."""
+        margin = options.get("margin") or {}
+        policy = options.get("risk_policy") or {}
+        return cls(data, policy, allow_short=bool(margin.get("enabled")))
+
+    def row(self, index: int) -> DecidedRow:
         told = {name: column[index].item() for name, column in self.columns.items()}
         kind = KINDS[told["kind"]]
         target = told["target"] if kind == "signal" else None

@@ -20,15 +20,14 @@ from engine.risk.rules import OFF as NO_RULES
 from engine.work import JobRefused
 from shared.db.backtests import (
     JobRow,
-    RunDecisionRow,
     RunFillRow,
     RunRow,
     RunSeriesRow,
     RunTradeRow,
 )
 from shared.db.market import InstrumentRow
+from shared.db.run_decisions import decisions_of
 from shared.db.sessions import make_sessions
-from shared.domain.decided import Decided
 from shared.jobs import BacktestRequest
 from tests.builders import a_bound_input, a_market, an_instrument, strategy_type
 
@@ -131,7 +130,7 @@ def test_each_rule_denies_in_a_backtest_with_its_value_and_limit(sessions, setti
     series_id = a_series(sessions, a_market(400, 3, volume=1e6))
     job = do(sessions, settings, a_request(series_id, risk_policy=policy))
     assert job.state == "done", job.error
-    denied = [d for d in decisions_of(sessions, job) if d.outcome == "denied"]
+    denied = [d for d in decisions(sessions, job) if d.outcome == "denied"]
     assert denied
     [check] = denied[-1].checks
     assert check["rule"] == rule
@@ -141,14 +140,13 @@ def test_each_rule_denies_in_a_backtest_with_its_value_and_limit(sessions, setti
     assert f"{rule}: " in denied[-1].reason
 
 
-def decisions_of(sessions, job):
+def decisions(sessions, job):
     """The decisions of a job's run, in words."""
     with sessions() as session:
         run = session.get_one(RunRow, job.result["run_id"])
         assert run.engine == "kernel"
-        kept = session.get_one(RunSeriesRow, (run.id, "decisions"))
-        decided = Decided(kept.data, run.options["risk_policy"])
-        return [decided.row(i) for i in range(len(decided))]
+        kept = decisions_of(session, run.id)
+        return [kept.row(i) for i in range(len(kept))]
 
 
 def test_a_run_says_why_no_kernel_did_it(sessions, settings):
@@ -162,9 +160,12 @@ def test_a_run_says_why_no_kernel_did_it(sessions, settings):
         run = session.get_one(RunRow, job.result["run_id"])
         assert run.engine == "core"
         assert run.options["why_core"] == "a tick size of 1E-20"
-        rows = session.scalars(sa.select(RunDecisionRow)).all()
-        assert rows
-        assert rows[0].because.startswith("short average")
+        kept = decisions_of(session, run.id)
+        assert len(kept)
+        told = kept.row(0)
+        assert told.because.startswith("short average")
+        assert told.bar["close"] > 0
+        assert [check["rule"] for check in told.checks if not check["allowed"]] or told.steps
 
 
 def test_the_same_request_gives_the_same_digest(sessions, settings):
@@ -212,7 +213,7 @@ def test_the_range_starts_with_history_before_it(sessions, settings):
     start = bars.bar(200).opened_at
     job = do(sessions, settings, a_request(series_id, starts_at=start.isoformat()))
     with sessions() as session:
-        first = min(d.decided_at for d in decisions_of(sessions, job))
+        first = min(d.decided_at for d in decisions(sessions, job))
         assert start < first <= bars.bar(201).closed_at
         run = session.get_one(RunRow, job.result["run_id"])
         assert run.starts_at == start

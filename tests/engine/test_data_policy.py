@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from engine import catalogue, quality_due
 from engine.history import NewBar, add_bars, series_of
 from engine.jobs import perform
-from shared.db.backtests import JobRow, RunDecisionRow, RunRow
+from shared.db.backtests import JobRow, RunRow
 from shared.db.lists import PairListRow
 from shared.db.market import InstrumentRow, SeriesQualityRow, SeriesRow
+from shared.db.run_decisions import decisions_of
 from shared.db.sessions import make_sessions
 from shared.domain.universe import Rules
 from shared.jobs import BacktestRequest, PairListRequest, kind_of
@@ -139,8 +140,8 @@ def test_only_members_of_the_day_are_entered(sessions, settings, with_a_gap):
     assert do(sessions, settings, PairListRequest(7)).state == "done"
     job = do(sessions, settings, a_request(with_a_gap, universe_id=7))
     with sessions() as session:
-        query = sa.select(RunDecisionRow).where(RunDecisionRow.run_id == job.result["run_id"])
-        entries = [row for row in session.scalars(query) if row.checks]
+        kept = decisions_of(session, job.result["run_id"])
+        entries = [row for i in range(len(kept)) if (row := kept.row(i)).checks]
     assert "denied" in {row.outcome for row in entries}
     for row in entries:
         [check] = [check for check in row.checks if check["rule"] == "universe"]

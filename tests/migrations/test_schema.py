@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import asdict
 
 import pytest
 import sqlalchemy as sa
@@ -12,8 +13,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.orm import Session
 
 from shared.db.base import Base
+from shared.db.run_decisions import decisions_of
 from shared.db.schema import metadata
 from shared.db.sessions import make_engine
 from shared.settings import ROOT
@@ -63,6 +66,41 @@ def test_up_down_and_up_again_leaves_what_the_models_describe(url):
     assert left == 0
     command.upgrade(config(url), "head")
     assert differences(url) == []
+
+
+def test_what_runs_decided_is_kept_when_it_changes_its_place(url):
+    engine = make_engine(url, poolclass=sa.NullPool)
+    command.upgrade(config(url), "0010")
+    with engine.begin() as connection:
+        connection.execute(sa.text(A_RUN_THAT_DECIDED))
+        before = connection.execute(sa.text("SELECT * FROM run_decisions ORDER BY number")).all()
+    assert len(before) == 2500
+    command.upgrade(config(url), "0011")
+    with Session(engine) as session:
+        kept = decisions_of(session, 1)
+        assert (len(kept), kept.outcomes()) == (2500, {"ordered": 1250, "nothing": 1250})
+        for row in (before[0], before[1234], before[-1]):
+            assert tuple(row)[1:] == tuple(asdict(kept.row(row.number - 1)).values())
+    command.downgrade(config(url), "0010")
+    with engine.connect() as connection:
+        again = connection.execute(sa.text("SELECT * FROM run_decisions ORDER BY number")).all()
+    assert again == before
+
+
+A_RUN_THAT_DECIDED = """
+SET LOCAL session_replication_role = replica;  -- its strategy's code is of no interest here
+INSERT INTO instruments (id, venue, symbol, base_asset, quote_asset, calendar)
+VALUES (1, 'replay', 'X', 'X', 'USD', '24/7');
+INSERT INTO runs (
+    id, strategy_type, code_hash, parameters, inputs, options, starts_at, ends_at, bars, engine, elapsed_seconds,
+    metrics, digest
+) VALUES (1, 's', 'h', '{}', '{}', '{}', now(), now(), 1, 'core', 1, '{}', '');
+INSERT INTO run_decisions
+SELECT 1, n, 1, timestamptz '2026-01-01' + n * interval '1 minute', 'signal',
+    CASE WHEN n % 3 > 0 THEN n % 3 / 2.0 END, 'because ' || n, jsonb_build_object('close', n + 0.5),
+    '[{"rule": "r", "allowed": true}]', '[]', CASE n % 2 WHEN 0 THEN 'ordered' ELSE 'nothing' END, ''
+FROM generate_series(1, 2500) AS n
+"""
 
 
 def test_there_is_one_line_of_migrations():

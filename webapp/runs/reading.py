@@ -9,8 +9,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 from flask import g
 
-from shared.db.backtests import RunDecisionRow, RunFillRow, RunRow, RunSeriesRow, RunTradeRow
-from shared.domain.decided import Decided
+from shared.db.backtests import RunFillRow, RunRow, RunTradeRow
+from shared.db.run_decisions import decisions_of
+from shared.domain.decided import Kept
 from webapp.db import db
 from webapp.paging import Slice, counted, sliced
 
@@ -27,7 +28,6 @@ ORDERS: Final = {
 _MODELS: Final[dict[str, Any]] = {
     "trades": RunTradeRow,
     "fills": RunFillRow,
-    "decisions": RunDecisionRow,
 }
 
 
@@ -49,38 +49,22 @@ def first_trades(run: RunRow, most: int) -> Sequence[RunTradeRow]:
 def decisions(run: RunRow, outcome: str) -> Slice[Any]:
     """Of one outcome, or of all for ""."""
     wanted = outcome if outcome in OUTCOMES else ""
-    columns = decided(run.id)
-    if columns is not None:
-        rows = columns.rows_of(outcome=wanted).tolist()
-        return counted(rows, columns.row, size=ROWS, endpoint="runs.page")
-    query = sa.select(RunDecisionRow).where(RunDecisionRow.run_id == run.id)
-    if wanted:
-        query = query.where(RunDecisionRow.outcome == wanted)
-    return _page(query, (RunDecisionRow.number,), lambda d: (d.number,))
+    found = decided(run.id)
+    rows = found.rows_of(outcome=wanted).tolist()
+    return counted(rows, found.row, size=ROWS, endpoint="runs.page")
 
 
-def decided(run_id: int) -> Decided | None:
-    """The decisions of a run that a kernel did, opened once a request; None where they are rows."""
-    known: dict[int, Decided | None] = g.setdefault("decided", {})
+def decided(run_id: int) -> Kept:
+    """What a run decided, opened once a request."""
+    known: dict[int, Kept] = g.setdefault("decided", {})
     if run_id not in known:
-        kept = db.session.get(RunSeriesRow, (run_id, "decisions"))
-        options = db.session.get_one(RunRow, run_id).options
-        known[run_id] = Decided.of(kept.data, options) if kept is not None else None
+        known[run_id] = decisions_of(db.session(), run_id)
     return known[run_id]
 
 
 def outcome_counts(run: RunRow) -> dict[str, int]:
     """How many decisions came to each outcome, of those that occurred."""
-    columns = decided(run.id)
-    if columns is not None:
-        found = columns.outcomes()
-    else:
-        query = (
-            sa.select(RunDecisionRow.outcome, sa.func.count())
-            .where(RunDecisionRow.run_id == run.id)
-            .group_by(RunDecisionRow.outcome)
-        )
-        found = dict(db.session.execute(query).all())
+    found = decided(run.id).outcomes()
     return {name: found[name] for name in OUTCOMES if name in found}
 
 
@@ -109,10 +93,10 @@ def fills_between(
 
 def by_thousand(run_id: int, name: str) -> Iterator[Sequence[Any]]:
     """All rows of trades, fills or decisions, oldest first, some at a time."""
-    columns = decided(run_id) if name == "decisions" else None
-    if columns is not None:
-        for first in range(0, len(columns), ROWS_AT_ONCE):
-            yield [columns.row(i) for i in range(len(columns))[first : first + ROWS_AT_ONCE]]
+    if name == "decisions":
+        found = decided(run_id)
+        for first in range(0, len(found), ROWS_AT_ONCE):
+            yield [found.row(i) for i in range(len(found))[first : first + ROWS_AT_ONCE]]
         return
     model = _MODELS[name]
     query = sa.select(model).where(model.run_id == run_id).order_by(model.number)
