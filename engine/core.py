@@ -131,7 +131,7 @@ class TradingCore:
         evaluation, row = run.evaluation, run.row
         assert evaluation is not None
         for column, bound in enumerate(run.traded):
-            target = evaluation.targets[column][row]
+            target = evaluation.target_at(column, row)
             standing = run.standings[bound.instrument_id]
             asked, standing.asked = standing.asked, target
             if target != target:  # NaN leaves
@@ -254,7 +254,7 @@ class TradingCore:
                 requests = self._intents(origin, run, bound, signal, sized)
             except NotYetKnown as unknown:
                 outcome, reason = Outcome.NOTHING, str(unknown)
-            if any(request.client_order_id in self.orders for request in requests):
+            if not self.orders.keys().isdisjoint(r.client_order_id for r in requests):
                 outcome, reason, requests = Outcome.NOTHING, "this moment ordered it already", ()
         decision = Decision(
             id=origin.decision_id,
@@ -562,19 +562,23 @@ class TradingCore:
         return self.on_order_event(request.client_order_id, Submitted(at))
 
     def on_order_event(self, order_id: UUID, event: OrderEvent) -> list[Action]:
-        before = self.orders.get(order_id) or self._ended.get(order_id)
+        before = self.orders.get(order_id)
         if before is None:
-            return [Broken(order_id, f"{type(event).__name__} for an order we do not know")]
+            before = self._ended.get(order_id)
+            if before is None:
+                return [Broken(order_id, f"{type(event).__name__} for an order we do not know")]
         try:
             after = advance(before, event)
         except ImpossibleEvent as error:
             return [Broken(order_id, str(error))]
         if after is before:
             return []
-        if before.is_done and after.is_done:
+        was_done, is_done = before.is_done, after.is_done
+        if was_done and is_done:
             self._ended[order_id] = after
-        else:  # one that ended may live again: an amendment heard late asked for more
-            self._ended.pop(order_id, None)
+        else:
+            if was_done:  # it lives again: an amendment heard late asked for more
+                del self._ended[order_id]
             self.orders[order_id] = after
         actions: list[Action] = [OrderMoved(after, event)]
         if isinstance(event, Fill):
@@ -582,7 +586,7 @@ class TradingCore:
             actions.extend(self._tell_strategy(event))
             if overfilled(after):
                 actions.append(Broken(order_id, f"filled {after.filled} of {after.asked_quantity}"))
-        if after.is_done and not before.is_done:
+        if is_done and not was_done:
             self._conclude(after)
         return actions
 
@@ -641,6 +645,8 @@ class TradingCore:
     def _replaced(self, order: Order) -> bool:
         """Whether a later decision's order already stands in this one's place."""
         ours = order.request
+        if len(self.orders) == 1:  # this one
+            return False
         open_now = self._open_orders(ours.strategy_id, ours.instrument_id)
         ids = [other.request.client_order_id for other in open_now]
         later = (

@@ -121,7 +121,9 @@ def time_exit_of(exits: Sequence[Exit]) -> int:
 
 def said(words: object) -> str:
     """A strategy's own words, as a row can hold them."""
-    text = "" if words is None else str(words)
+    if not words and (words is None or words == ""):
+        return ""
+    text = str(words)
     if text.isascii() and "\0" not in text:
         return text[:2000]
     return text.replace("\0", "").encode("utf-8", "replace").decode()[:2000]

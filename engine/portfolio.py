@@ -156,7 +156,7 @@ class Portfolio:
 
     def held_by(self, strategy_id: int, instrument_id: int) -> Number:
         """The signed quantity a strategy holds."""
-        return self.position(strategy_id, instrument_id).quantity
+        return self.positions.get((strategy_id, instrument_id), _FLAT).quantity
 
     def gross(self) -> float | None:
         """The value of all that is held, long or short, in the base asset; None while it is unknown."""

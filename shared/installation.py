@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,19 +19,22 @@ SOURCES: Final = ("engine", "shared")
 LOCK: Final = "requirements.lock"
 PACKAGES: Final = ("seraphim", "numpy", "numba", "pandas", "ta")
 
-_Stamp = tuple[tuple[Path, int, int], ...]
+_Stamp = tuple[tuple[str, int, int], ...]
 
 
 def sources_hash(root: Path = ROOT) -> str:
     """SHA-256 over name and content of every module of ours that takes part in a backtest."""
-    files = sorted(file for package in SOURCES for file in (root / package).rglob("*.py"))
-    return _hash_of(root, _stamped(files))
+    folders = [str(root / package) for package in SOURCES]
+    return _hash_of(root, tuple(sorted(_modules(folders))))
 
 
 def lock_hash(root: Path = ROOT) -> str:
     """SHA-256 of the lock of packages; "" for an installation that came without it."""
     file = root / LOCK
-    return _hash_of(root, _stamped([file])) if file.is_file() else ""
+    if not file.is_file():
+        return ""
+    stat = file.stat()
+    return _hash_of(root, ((str(file), stat.st_mtime_ns, stat.st_size),))
 
 
 @lru_cache(maxsize=1)
@@ -45,16 +49,24 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _stamped(files: Iterable[Path]) -> _Stamp:
-    """The files as they are now: what is hashed already is not read again until one of them changes."""
-    found = [(file, file.stat()) for file in files]
-    return tuple((file, stat.st_mtime_ns, stat.st_size) for file, stat in found)
+def _modules(folders: list[str]) -> Iterator[tuple[str, int, int]]:
+    """Every module below the folders as it is now: (path, time of change, size)."""
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.name.endswith(".py"):
+                    stat = entry.stat()
+                    yield entry.path, stat.st_mtime_ns, stat.st_size
+                elif entry.is_dir():
+                    folders.append(entry.path)
 
 
 @lru_cache(maxsize=4)
 def _hash_of(root: Path, files: _Stamp) -> str:
+    """What is hashed already is not read again until one of the files changes."""
     digest = hashlib.sha256()
-    for file, _, _ in files:
+    for path, _, _ in files:
+        file = Path(path)
         name = file.relative_to(root).as_posix()
         digest.update(f"{name}\0{file.stat().st_size}\0".encode())
         digest.update(file.read_bytes())

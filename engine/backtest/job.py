@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -19,6 +20,7 @@ from sqlalchemy.orm import Session
 from engine import catalogue, series_content
 from engine.backtest import bars_policy, memory, provenance, storing
 from engine.backtest.metrics import Curve, Metric, as_json, measure
+from engine.backtest.provenance import Origin
 from engine.backtest.report import report_parts
 from engine.backtest.results import Simulated, Trades
 from engine.backtest.simulation import simulate
@@ -62,13 +64,12 @@ class Asked:
 
 def run(request: BacktestRequest, work: Work) -> dict[str, Any]:
     """The body of a backtest job; {"run_id", "link", "text"}."""
-    with memory.no_search_for_garbage():
-        return _run(request, work)
+    with memory.no_search_for_garbage(), ThreadPoolExecutor(1) as aside:
+        return _run(request, work, aside.submit(provenance.origin))  # git answers meanwhile
 
 
-def _run(request: BacktestRequest, work: Work) -> dict[str, Any]:
+def _run(request: BacktestRequest, work: Work, origin: Future[Origin]) -> dict[str, Any]:
     started = time.monotonic()
-    origin = provenance.origin()
     work.progress(0.0, "reading bars")
     with work.sessions() as session:
         series_content.one_moment(session)  # bars and their hash belong together
@@ -91,7 +92,7 @@ def _run(request: BacktestRequest, work: Work) -> dict[str, Any]:
         work.hold(session)
         row = _run_row(request, asked, simulated, result, bars, elapsed, work)
         row.gate = gate
-        origin.record(session, row, request)
+        origin.result().record(session, row, request)
         session.add(row)
         session.flush()
         _store(session, row.id, asked, simulated, result)

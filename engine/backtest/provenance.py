@@ -97,14 +97,27 @@ def work_tree(root: Path) -> WorkTree | None:
     if not (root / ".git").exists():
         return None
     try:
-        commit = _git(root, "rev-parse", "HEAD").decode().strip()
-        diff = _git(
-            root, "diff", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD", "--", *TRACKED
-        )
-        new = _git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", *TRACKED)
-    except (OSError, subprocess.SubprocessError):
+        commit, is_changed, new = _status(root)
+        diff = b""
+        if is_changed:
+            diff = _git(
+                root, "diff", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD", "--", *TRACKED
+            )
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    return WorkTree(commit, diff + _of_new_files(root, new.decode().split("\0")[:-1]))
+    return WorkTree(commit, diff + _of_new_files(root, new))
+
+
+def _status(root: Path) -> tuple[str, bool, list[str]]:
+    """(commit, whether files that git knows were changed, files it does not know), in one question."""
+    said = _git(
+        root, "status", "--porcelain=v2", "--branch", "--no-renames", "--untracked-files=all", "-z",
+        "--", *TRACKED,
+    )  # fmt: skip
+    lines = said.decode().split("\0")
+    (commit,) = (line.split()[2] for line in lines if line.startswith("# branch.oid"))
+    is_changed = any(line.startswith(("1 ", "2 ", "u ")) for line in lines)
+    return commit, is_changed, sorted(line[2:] for line in lines if line.startswith("? "))
 
 
 def _of_new_files(root: Path, names: Sequence[str]) -> bytes:

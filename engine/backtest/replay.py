@@ -6,7 +6,8 @@ import gc
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from engine.actions import (
     Submit,
 )
 from engine.backtest import memory
-from engine.bars import Bars
+from engine.bars import Bars, instant
 from engine.core import TradingCore
 from engine.execution.paper import PaperBroker
 from engine.standing import StrategyRun
@@ -34,6 +35,9 @@ from shared.domain.ledger import LedgerEntry
 from shared.domain.orders import Acknowledged, Fill, Order, OrderEvent, Rejected
 
 Progress = Callable[[float], None]
+
+GARBAGE: Final = 500_000
+"""Objects made since the last look from which on a strategy's own cycles are looked for."""
 
 
 @dataclass(slots=True)
@@ -68,9 +72,8 @@ class Record:
         return np.divide(held, self.equity, out=np.zeros(len(held)), where=held != 0)
 
     def note(self, action: Action) -> None:
-        kind = type(action)
-        if kind is OrderMoved:
-            self._count(action.order, action.event)  # type: ignore[union-attr]
+        if isinstance(action, OrderMoved):
+            self._count(action.order, action.event)
         elif isinstance(action, Booked):
             self.fills.append(action)
             self.ledger.extend(action.entries)
@@ -98,7 +101,10 @@ def settle(
 ) -> None:
     """Carry actions out, and what follows from them; every release is granted at once."""
     for action in actions:
-        if isinstance(action, Decide):
+        kind = type(action)
+        if kind is OrderMoved or kind is Booked:
+            record.note(action)
+        elif isinstance(action, Decide):
             decision = action.decision
             record.decisions.append(decision)
             if decision.outcome is Outcome.ORDERED:
@@ -123,7 +129,6 @@ class Prices:
     instrument_id: int
     bars: Bars
     rows: Sequence[int]
-    closes: Sequence[float]
 
 
 def replay(
@@ -148,23 +153,24 @@ def replay(
     if starts_at is not None:
         _mark_from_history(core, prices, _nanoseconds(starts_at))
     record = Record(times)
-    moments = times.tolist()
     quiet = Quiet.of(core, series, clocks, record)
-    steps = max(1, len(moments) // 200)
+    count = len(times)
+    steps = max(1, count // 200)
     number, told = 0, 0
     with memory.no_search_for_garbage():
-        while number < len(moments):
+        while number < count:
             if quiet is not None and broker.is_idle:
                 number = quiet.passed(number)
-                if number == len(moments):
+                if number == count:
                     break
-            at = datetime.fromtimestamp(moments[number] // 1_000_000_000, UTC)
+            at = instant(times.item(number))
             _moment(core, broker, runs, clocks, prices, number, at, record)
             number += 1
             if progress is not None and number >= told:
                 told = number + steps
-                gc.collect(0)
-                progress(number / len(moments))
+                if gc.get_count()[0] > GARBAGE:
+                    gc.collect(0)
+                progress(number / count)
     return record
 
 
@@ -184,7 +190,7 @@ class Quiet:
         self.instrument_id = bound.instrument_id
         self.key = (self.run.id, bound.instrument_id)
         self.closes = bars.close
-        self.asked = self.run.evaluation.targets[0]
+        self.asked = self.run.evaluation.target_at
         self.rows = first_row  # the row of the first moment
         target = self.run.evaluation.target[:, 0]
         new = ~np.isnan(target)
@@ -240,7 +246,7 @@ class Quiet:
         if highest > portfolio.peak:
             portfolio.peak = highest
         run.row = until - 1
-        standing.asked = self.asked[until - 1]
+        standing.asked = self.asked(0, until - 1)
         portfolio.marks[self.instrument_id] = last
         self.core.equity = cash + quantity * last
         self.core.moment_at = None  # nothing is owed for time where there is no margin
@@ -265,7 +271,7 @@ def _moment(
             settle(core, broker, core.on_order_event(order_id, event), at, record)
     marks = core.portfolio.marks
     for found, row in closing:
-        marks[found.instrument_id] = found.closes[row]
+        marks[found.instrument_id] = found.bars.close.item(row)
     due = []
     for run, clock in zip(runs, clocks, strict=True):
         if (row := clock[number]) >= 0:
@@ -294,7 +300,7 @@ def _finest(series: Mapping[tuple[int, int], Bars], times: npt.NDArray[np.int64]
         if instrument_id not in finest or interval < finest[instrument_id][0]:
             finest[instrument_id] = (interval, bars)
     return [
-        Prices(instrument_id, bars, _rows(bars, times), bars.close.tolist())
+        Prices(instrument_id, bars, _rows(bars, times))
         for instrument_id, (_, bars) in sorted(finest.items())
     ]
 
@@ -304,7 +310,7 @@ def _mark_from_history(core: TradingCore, prices: Sequence[Prices], at: int) -> 
     for found in prices:
         row = int(np.searchsorted(found.bars.closed_at, at, side="right")) - 1
         if row >= 0:
-            core.portfolio.mark(found.instrument_id, found.closes[row])
+            core.portfolio.mark(found.instrument_id, found.bars.close.item(row))
 
 
 def _rows(bars: Bars, times: npt.NDArray[np.int64]) -> Sequence[int]:

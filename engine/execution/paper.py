@@ -134,9 +134,9 @@ class PaperBroker:
 
     def _begin(self, request: OrderRequest, at: datetime) -> Told:
         level = level_of(request, request.limit_price, request.stop_price)
-        self._add(Working(request, level, request.quantity, request.value, at, self._next()))
-        order_id = request.client_order_id
-        return order_id, Acknowledged(at, venue_order_id=f"paper-{order_id}")
+        working = Working(request, level, request.quantity, request.value, at, self._next())
+        self._add(working)
+        return request.client_order_id, Acknowledged(at, venue_order_id=f"paper-{working.name}")
 
     def cancel(self, client_order_id: UUID, at: datetime, reason: str = "asked") -> Iterator[Told]:
         """Take an order out, and the orders that waited for it."""
@@ -212,6 +212,8 @@ class PaperBroker:
 
     def expire(self, at: datetime) -> Iterator[Told]:
         """End the orders whose life is over at `at`, those that wait for a parent included."""
+        if not (self._working or self._held):
+            return
         over = [w for orders in self._working.values() for w in orders.values() if w.is_over(at)]
         for working in over:
             yield from self._expired(working)
@@ -242,6 +244,8 @@ class PaperBroker:
                     yield from self._look(working, ask, bar.opened_at, ready)
         yield from self._execute(ready, lambda request: budgets[request.instrument_id])
         for bar in traded:
+            if bar.instrument_id not in self._working:
+                continue
             budget = budgets[bar.instrument_id]
             if self._matching.intrabar is Intrabar.OHLC_PATH:
                 yield from self._along(bar, budget)
@@ -506,7 +510,7 @@ class PaperBroker:
             self._remove(working)
         fill = Fill(
             client_order_id=request.client_order_id,
-            venue_fill_id=f"{request.client_order_id}:{working.fills}",
+            venue_fill_id=f"{working.name}:{working.fills}",
             account_id=request.account_id,
             strategy_id=request.strategy_id,
             instrument_id=request.instrument_id,
@@ -664,13 +668,14 @@ class PaperBroker:
             price = leg_price(leg, float(fill.price))
             level = level_of(leg, price, price)
             level.resting = level.is_limit
-            self._add(Working(leg, level, quantity, None, fill.at, self._next()))
+            working = Working(leg, level, quantity, None, fill.at, self._next())
+            self._add(working)
             is_limit = leg.type is OrderType.LIMIT
             yield (
                 leg.client_order_id,
                 Acknowledged(
                     fill.at,
-                    venue_order_id=f"paper-{leg.client_order_id}",
+                    venue_order_id=f"paper-{working.name}",
                     quantity=quantity,
                     stop_price=None if is_limit else price,
                     limit_price=price if is_limit else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from engine.matching import Level
@@ -28,6 +28,11 @@ class Working:
     revision: int = 0
     fees: Number = 0
     owed: Number = 0
+    name: str = field(init=False)
+    """The order's id in words."""
+
+    def __post_init__(self) -> None:
+        self.name = str(self.request.client_order_id)
 
     def lives_through(self, bar: Bar) -> bool:
         """Not when its life ends inside the bar: it may have been over before the price got there."""

@@ -170,8 +170,8 @@ def _said(
     strategy = evaluation.strategy
     if strategy.is_array():
         column = [b.instrument_id for b in evaluation.traded].index(bound.instrument_id)
-        targets = evaluation.targets[column]
-        now, before = targets[row], targets[row - 1] if row else math.nan
+        now = evaluation.target_at(column, row)
+        before = evaluation.target_at(column, row - 1) if row else math.nan
     else:
         now = _scalar(evaluation, bound, row, holdings)
         before = _scalar(evaluation, bound, row - 1, holdings) if row else math.nan

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
 
-from engine.bars import Bars
+from engine.bars import Bars, instant
 from engine.indicators import Column
 from engine.strategies.base import BaseStrategy, Features, Moment, aligned
 from shared.domain.market import Bar
@@ -43,7 +43,7 @@ class Evaluation:
     """
 
     __slots__ = (
-        "_targets", "bars", "clock", "columns", "inputs", "signals", "strategy", "target", "traded",
+        "_is_finite", "bars", "clock", "columns", "inputs", "signals", "strategy", "target", "traded",
     )  # fmt: skip
 
     def __init__(
@@ -56,7 +56,7 @@ class Evaluation:
         self.traded = traded_inputs(inputs)
         self.columns, closed_at = aligned(strategy, bars, self.clock)
         self.signals: Signals | None = None
-        self._targets: list[list[float]] | None = None
+        self._is_finite = False
         if strategy.is_array():
             self.signals = strategy.generate_signals(Features(self.columns, closed_at))
             self.target = self._shaped(np.asarray(self.signals.target, np.float64), len(closed_at))
@@ -79,19 +79,18 @@ class Evaluation:
         """Whether a target of the array form acts though it repeats the one before."""
         return self.signals is not None and self.signals.again
 
-    @property
-    def targets(self) -> list[list[float]]:
-        """`targets[i][row]` is the target of the i-th trading instrument, as plain floats."""
-        if self._targets is None:
+    def target_at(self, column: int, row: int) -> float:
+        """The target of one trading instrument at one row. BadSignal if any of them is infinite."""
+        if not self._is_finite:
             if np.isinf(self.target).any():
                 raise BadSignal("target holds an infinite value: give a fraction, or NaN to leave")
-            self._targets = [column.tolist() for column in self.target.T]
-        return self._targets
+            self._is_finite = True
+        return float(self.target.item(row, column))
 
     def signal(self, column: int, row: int) -> Signal:
         """The array form's signal of one instrument at one row, in scalars."""
         assert self.signals is not None
-        target = self.targets[column][row]
+        target = self.target_at(column, row)
         return Signal(
             instrument=self.traded[column].symbol,
             target=None if math.isnan(target) else target,
@@ -134,8 +133,7 @@ class Evaluation:
         return cut
 
     def closed_at(self, row: int) -> datetime:
-        nanoseconds = int(self.bars[self.clock].closed_at[row])
-        return datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC)
+        return instant(self.bars[self.clock].closed_at.item(row))
 
     def bar_of(self, bound: BoundInput, row: int) -> Bar | None:
         """The newest closed bar of an input at the clock's row; None before its first."""

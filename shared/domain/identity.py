@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha1
 from typing import Final
 from uuid import UUID
@@ -19,18 +20,25 @@ def _named(name: str) -> UUID:
     return UUID(int=int.from_bytes(hashed.digest()[:16]) & _CLEARED | _VERSION_5)
 
 
+@lru_cache(maxsize=16)
+def _written(at: datetime) -> str:
+    """A moment has several ids."""
+    return at.isoformat()
+
+
 def decision_id(
     account: int, strategy: int, instrument: int, decided_at: datetime, kind: str
 ) -> UUID:
     """One decision of one strategy on one instrument at one moment."""
-    return _named(f"decision|{account}|{strategy}|{instrument}|{decided_at.isoformat()}|{kind}")
+    moment = _written(decided_at)
+    return _named(f"decision|{account}|{strategy}|{instrument}|{moment}|{kind}")
 
 
 def client_order_id(
     account: int, strategy: int, instrument: int, decided_at: datetime, leg: str, attempt: int = 0
 ) -> UUID:
     """The id a venue hears. Deciding the same bar again conflicts in the database, not at the venue."""
-    moment = decided_at.isoformat()
+    moment = _written(decided_at)
     return _named(f"order|{account}|{strategy}|{instrument}|{moment}|{leg}|{attempt}")
 
 

@@ -17,6 +17,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from shared.domain.instruments import Instrument
 from shared.domain.orders import Fill, Number, Side
@@ -95,34 +96,37 @@ def entries_of(
     fill: Fill, instrument: Instrument, worth: Worth | None = None
 ) -> tuple[LedgerEntry, ...]:
     """The base asset one way, the quote asset the other, and the fee."""
-    value = fill.quantity * fill.price
-    base = (HOLDING, TRADING) if fill.side is Side.BUY else (TRADING, HOLDING)
-    legs = [
-        ("fill", "base", instrument.base_asset, fill.quantity, *base),
-        ("fill", "quote", instrument.quote_asset, value, *reversed(base)),
-    ]
-    if fill.fee > 0:
-        legs.append(("fee", "fee", fill.fee_asset, fill.fee, FEES, HOLDING))
-    elif fill.fee < 0:  # a rebate is a fee the venue pays
-        legs.append(("rebate", "fee", fill.fee_asset, -fill.fee, HOLDING, FEES))
-    reference = f"fill:{fill.venue_fill_id}"
-    return tuple(
-        LedgerEntry(
-            account_id=fill.account_id,
-            strategy_id=fill.strategy_id or None,
-            at=fill.at,
-            kind=kind,
-            asset=asset,
-            amount=amount,
-            debit=debit,
-            credit=credit,
-            reference=reference,
-            leg=leg,
-            instrument_id=fill.instrument_id,
-            worth=worth(asset, amount) if worth is not None and leg != "base" else None,
-        )
-        for kind, leg, asset, amount, debit, credit in legs
+    debit, credit = (HOLDING, TRADING) if fill.side is Side.BUY else (TRADING, HOLDING)
+    base = LedgerEntry(
+        account_id=fill.account_id,
+        strategy_id=fill.strategy_id or None,
+        at=fill.at,
+        kind="fill",
+        asset=instrument.base_asset,
+        amount=fill.quantity,
+        debit=debit,
+        credit=credit,
+        reference=f"fill:{fill.venue_fill_id}",
+        leg="base",
+        instrument_id=fill.instrument_id,
     )
+
+    def beside(kind: str, leg: str, asset: str, amount: Number, *books: str) -> LedgerEntry:
+        debit, credit = books
+        valued = None if worth is None else worth(asset, amount)
+        return replace(
+            base, kind=kind, leg=leg, asset=asset, amount=amount, debit=debit, credit=credit,
+            worth=valued,
+        )  # fmt: skip
+
+    quote = beside(
+        "fill", "quote", instrument.quote_asset, fill.quantity * fill.price, credit, debit
+    )
+    if fill.fee > 0:
+        return base, quote, beside("fee", "fee", fill.fee_asset, fill.fee, FEES, HOLDING)
+    if fill.fee < 0:  # a rebate is a fee the venue pays
+        return base, quote, beside("rebate", "fee", fill.fee_asset, -fill.fee, HOLDING, FEES)
+    return base, quote
 
 
 def books(entries: Iterable[Any]) -> dict[tuple[str, str], Decimal]:

@@ -354,6 +354,8 @@ def advance(order: Order, event: OrderEvent) -> Order:
         raise ImpossibleEvent(
             f"order {order.request.client_order_id} is {order.state}; heard {type(event).__name__}"
         )
+    if isinstance(event, Submitted | Held):  # the first news of an order: nothing has traded
+        return replace(order, state=state)
     changes = _heard(order, event)
     _settle(order, changes, state, event)
     return replace(order, **changes) if changes else order
@@ -386,8 +388,6 @@ def _heard(order: Order, event: OrderEvent) -> dict[str, Any]:
             )
             reason = event.reason if ended is told_end else ""
             return {"ended": ended, "reason": reason or order.reason}
-        case Submitted() | Held():
-            return {}
     return {"reason": getattr(event, "reason", "") or order.reason}
 
 
