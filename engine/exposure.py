@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 
 from msgspec import Struct
 
@@ -15,7 +15,7 @@ class Exposure(Struct, frozen=True):
     """The account's working orders beside its books."""
 
     portfolio: Portfolio
-    orders: Iterable[Order]
+    orders: Collection[Order]
     costs: Costs
 
     def free(self, strategy_id: int, instrument_id: int, allocation: float | None) -> float:
@@ -44,6 +44,8 @@ class Exposure(Struct, frozen=True):
     def _promised(self, strategy_id: int, instrument_id: int) -> tuple[float, float]:
         """Money promised to orders that work, by all and by this strategy, in the instrument's quote asset."""
         everyone = own = 0.0
+        if not self.orders:
+            return everyone, own
         quote = self._quote(instrument_id)
         for order in self._adding():
             request = order.request
@@ -114,6 +116,8 @@ class Exposure(Struct, frozen=True):
         held = {
             id_ for (_, id_), position in self.portfolio.positions.items() if not position.is_flat
         }
+        if not self.orders:
+            return len(held | {instrument_id})
         held |= {
             order.request.instrument_id
             for order in self.orders

@@ -402,8 +402,8 @@ class PaperBroker:
         middle: float | None = None,
     ) -> Iterator[Told]:
         """Fill what acts now: crossing orders of different strategies against each other, the rest outside."""
-        ready.sort(key=lambda entry: at_the_open(entry.working))
         if len(ready) > 1:
+            ready.sort(key=lambda entry: at_the_open(entry.working))
             yield from self._net(ready, middle)
         for working, price, at, liquidity in ready:
             if self._is_working(working):

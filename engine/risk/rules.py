@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -162,7 +163,7 @@ class MaxPositions:
 Rule = PositionSize | MaxDrawdown | Concentration | Volatility | Liquidity | MaxPositions
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RiskPolicy:
     """The rules, in the order they are asked. All of them answer, even after a denial."""
 
@@ -174,6 +175,10 @@ class RiskPolicy:
     max_positions: MaxPositions = field(default_factory=MaxPositions)
 
     def rules(self) -> tuple[Rule, ...]:
+        return self._enabled
+
+    @cached_property
+    def _enabled(self) -> tuple[Rule, ...]:
         every = (
             self.position_size, self.max_drawdown, self.concentration, self.volatility, self.liquidity,
             self.max_positions,
@@ -181,7 +186,7 @@ class RiskPolicy:
         return tuple(rule for rule in every if rule.enabled)
 
     def check(self, proposal: Proposal) -> tuple[Check, ...]:
-        checks = [rule.check(proposal) for rule in self.rules()]
+        checks = [rule.check(proposal) for rule in self._enabled]
         if proposal.margin_after is not None:
             checks.append(_margin(proposal.margin_after))
         return tuple(checks)

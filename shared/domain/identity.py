@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import lru_cache
 from hashlib import sha1
 from typing import Final
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
 _NAMESPACE: Final = sha1(UUID("8c3f5a52-6d0e-5a0c-9b1e-6f1a2d4c7e90").bytes, usedforsecurity=False)
 _CLEARED: Final = ~(0xF000 << 64 | 0xC000 << 48)
@@ -17,7 +17,11 @@ def _named(name: str) -> UUID:
     """`uuid.uuid5` of our namespace (RFC 9562, 5.5), which a replay asks tens of thousands of times."""
     hashed = _NAMESPACE.copy()
     hashed.update(name.encode())
-    return UUID(int=int.from_bytes(hashed.digest()[:16]) & _CLEARED | _VERSION_5)
+    found = object.__new__(UUID)
+    # What UUID(int=...) does for a number that is known to fit.
+    object.__setattr__(found, "int", int.from_bytes(hashed.digest()[:16]) & _CLEARED | _VERSION_5)
+    object.__setattr__(found, "is_safe", SafeUUID.unknown)
+    return found
 
 
 @lru_cache(maxsize=16)
