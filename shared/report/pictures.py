@@ -102,7 +102,7 @@ def rolling_sharpe(columns: Columns, calendar: str) -> Drawn | None:
     svg = lines(
         days.times[-len(ratio) :][rows],
         [Line(ratio[rows], "accent")],
-        lambda v: f"{v:.1f}",
+        lambda v: money(v, 1),
         f"Sharpe ratio of the last {ROLLING} trading days",
         zero=True,
         reads="number 2",
@@ -112,7 +112,7 @@ def rolling_sharpe(columns: Columns, calendar: str) -> Drawn | None:
 
 def exposure(columns: Columns) -> Drawn | None:
     """By bar, thinned: what is held as a fraction of equity."""
-    if len(columns.times) < 2:
+    if len(columns.times) < 2 or not columns.exposure.any():
         return None
     decimals = _decimals(columns.exposure)
     svg = lines(

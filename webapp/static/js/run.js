@@ -21,7 +21,7 @@
     ...style(), autoSize: true,
     localization: { timeFormatter: (time) => timeText(time, isDaily(shown) ? "date" : "full") },
     timeScale: {
-      ...style().timeScale, rightOffset: 3,
+      ...style().timeScale, rightOffset: 6,
       tickMarkFormatter: tick,
     },
   });
@@ -40,7 +40,7 @@
       const row = rowAt(shown, m.time);
       return row >= range.from - 1 && row <= range.to + 1;
     }) : markers;
-    marks.setMarkers(arrows(shown, markers, seen.length > 40));
+    marks.setMarkers(arrows(shown, markers, seen.length * 72 > box.clientWidth));
   }
 
   function put() {
@@ -176,7 +176,7 @@
     tell(box, shown, shown[shown.length - 1], decimals);
     if (!at) {
       const wide = Math.max(60, box.clientWidth / 7);
-      chart.timeScale().setVisibleLogicalRange({ from: shown.length - wide, to: shown.length + 3 });
+      chart.timeScale().setVisibleLogicalRange({ from: shown.length - wide, to: shown.length + 6 });
       return;
     }
     const row = [...document.querySelectorAll("[data-trades] tbody tr")].find((r) => Number(r.dataset.from) === at);
