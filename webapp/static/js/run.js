@@ -9,6 +9,8 @@
   const url = box.dataset.url;
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
+  const WORD = 60; // pixels a quantity takes
+
   let shown = [];
   let markers = [];
   let decimals = 2;
@@ -36,11 +38,20 @@
 
   function mark() {
     const range = chart.timeScale().getVisibleLogicalRange();
-    const seen = range ? markers.filter((m) => {
+    marks.setMarkers(arrows(shown, markers, !range || isCrowded(range)));
+  }
+
+  // Whether quantities would stand on each other: on one side of the candles, two marks are nearer than a word is wide.
+  function isCrowded(range) {
+    const pixels = box.clientWidth / Math.max(1, range.to - range.from);
+    const last = {};
+    for (const m of markers) {
       const row = rowAt(shown, m.time);
-      return row >= range.from - 1 && row <= range.to + 1;
-    }) : markers;
-    marks.setMarkers(arrows(shown, markers, seen.length * 72 > box.clientWidth));
+      if (row < range.from - 1 || row > range.to + 1) continue;
+      if (m.side in last && (row - last[m.side]) * pixels < WORD) return true;
+      last[m.side] = row;
+    }
+    return false;
   }
 
   function put() {
