@@ -153,8 +153,11 @@ def lines(
     zero: bool = False,
     height: int = HEIGHT,
     reads: str = "",
+    beside: str = "",
 ) -> str:
     """Lines over time (seconds). What is no number leaves a gap.
+
+    The labels have room for `beside` at least: pictures below each other have one time axis.
 
     `reads` ("percent 1", "money 0") tells a script how to read values out; what it needs for that is on the picture.
     """
@@ -173,7 +176,7 @@ def lines(
         if reads
         else ""
     )
-    return _picture(marks, axis, form, time_ticks(first, last), label, height, facts)
+    return _picture(marks, axis, form, time_ticks(first, last), label, height, facts, beside)
 
 
 def _line(x: Column, y: Column, line: Line, base: float) -> list[str]:
@@ -265,6 +268,7 @@ def _picture(
     label: str,
     height: int,
     facts: str = "",
+    beside: str = "",
 ) -> str:
     grid = "".join(
         f'<path class="{"zero" if tick == 0 else "grid"}" d="M0 {_from_top(axis, tick):.1f}H1000"/>'
@@ -272,7 +276,7 @@ def _picture(
     )
     labels = _y_labels(axis, form)
     return (
-        f'<svg class="plot{_room(labels)}" height="{height}" role="img" aria-label="{escape(label)}"{facts}>'
+        f'<svg class="plot{_room(labels, beside)}" height="{height}" role="img" aria-label="{escape(label)}"{facts}>'
         f'<svg width="100%" height="{_PLOT:.0%}" viewBox="0 0 1000 1000" '
         f'preserveAspectRatio="none">{grid}{"".join(marks)}</svg>'
         f"{_beside(labels)}{_x_labels(x_ticks)}</svg>"
@@ -287,9 +291,9 @@ def _y_labels(axis: Scale, form: Form) -> list[tuple[float, str]]:
 _ROOMS: Final = ((4, " few"), (6, " some"), (9, " many"))
 
 
-def _room(labels: Sequence[tuple[float, str]]) -> str:
+def _room(labels: Sequence[tuple[float, str]], beside: str) -> str:
     """The class that leaves room for the longest label."""
-    longest = max((len(text) for _, text in labels), default=0)
+    longest = max(len(beside), *(len(text) for _, text in labels))
     return next((kind for letters, kind in _ROOMS if longest <= letters), "")
 
 

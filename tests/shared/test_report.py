@@ -174,13 +174,15 @@ def test_a_time_axis_has_a_few_words_on_it(first, span):
 
 
 def test_the_longer_the_labels_the_more_room_they_have():
-    def room(words):
+    def room(words, beside=""):
         line = plots.Line(np.array([1.0, 2.0]))
-        svg = plots.lines(np.array([0.0, 1.0]), [line], lambda v: words, "some line")
+        times = np.array([0.0, 1.0])
+        svg = plots.lines(times, [line], lambda v: words, "some line", beside=beside)
         return re.search(r'<svg class="plot ?(\w*)"', svg)[1]
 
     lengths = [room(words) for words in ("0 %", "-10 %", "200 000", "1 000 000 000")]
     assert lengths == ["few", "some", "many", ""]
+    assert room("0 %", beside="200 000") == "many"
     assert all(f".plot.{kind} " in plots.STYLE for kind in lengths[:3])
 
 
