@@ -38,6 +38,8 @@ class BacktestRequest:
     one of the `data_findings`. `universe_id`: the pair list whose members of the day may be entered; 0 for all
     `gate`: look whether the strategy sees bars before they are there
     `seed`: where chance begins, for strategies that throw dice. `repeats`: the run this one is to be equal to
+    `trials`: out of how many runs this one was chosen, `trials_variance` how far their yearly Sharpe ratios
+    scatter (None where that is not known), `sweep_id` the sweep that tried them (0 for none)
     """
 
     strategy_type: str
@@ -58,6 +60,9 @@ class BacktestRequest:
     gate: bool = True
     seed: int = 0
     repeats: int = 0
+    trials: int = 1
+    trials_variance: float | None = None
+    sweep_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from flask import Blueprint, Response, render_template, request, url_for
 
 from shared.db.backtests import RunRow
 from shared.domain.market import interval_text
-from shared.domain.shown import NOTHING, quantity
+from shared.domain.shown import NOTHING, plural, quantity
 from shared.report import numbers
 from webapp import auth, charts, run_columns
 from webapp.db import db
@@ -203,6 +203,9 @@ def _told(run: RunRow) -> Iterator[tuple[str, str]]:
     for name, value in run.options.items():
         if name not in _LEFT_OUT:
             yield from _flat(_words(name), value)
+    if run.request.get("sweep_id"):
+        trials = plural(run.request["trials"], "combination")
+        yield "Chosen from", f"{trials} of sweep #{run.request['sweep_id']}"
     yield "Code of the strategy", run.code_hash[:12]
     yield from _made_with(run)
 

@@ -128,9 +128,16 @@ def pairs(job: JobRow) -> Iterator[tuple[str, str]]:
     """A request as (name, value) lines, in the order it is declared: the file's place here is nobody's news."""
     for field in dataclasses.fields(KINDS[job.kind]):
         value = job.arguments.get(field.name)
-        if field.name == "path" or value in ("", None, {}, []):
+        if field.name == "path" or value in ("", None, {}, []) or _says_nothing(field, value):
             continue
         yield field.name.replace("_", " "), _in_words(value)
+
+
+def _says_nothing(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether it is the number or list that stands for nothing asked: no pair list, one trial."""
+    if field.default_factory is not dataclasses.MISSING:
+        return bool(value == field.default_factory())
+    return type(value) is int and value == field.default
 
 
 def _in_words(value: Any) -> str:
@@ -143,6 +150,8 @@ def _in_words(value: Any) -> str:
         )
     if isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, list):
+        return ", ".join(map(_in_words, value))
     return str(value)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +52,26 @@ from shared.jobs import BacktestRequest
 
 
 @dataclass(frozen=True, slots=True)
+class Chosen:
+    """Out of how many runs one was chosen, and the variance of their yearly Sharpe ratios where it is known."""
+
+    trials: int = 1
+    variance: float | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.trials) is not int or self.trials < 1:
+            raise ValueError(
+                f"trials: {self.trials!r} must be a whole number from 1: this run is one"
+            )
+        known = self.variance
+        if known is not None and not (isinstance(known, int | float) and 0 <= known < math.inf):
+            raise ValueError(f"trials_variance: {known!r} must be a number from 0; leave it out")
+
+
+ONE_TRIAL: Final = Chosen()
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A request with everything looked up and checked."""
 
@@ -60,6 +81,7 @@ class Asked:
     simulated: bool
     data: dict[str, Any]
     """What is wrong with the bars, as `engine.backtest.bars_policy.looked_over` tells it."""
+    chosen: Chosen
 
 
 def run(request: BacktestRequest, work: Work) -> dict[str, Any]:
@@ -84,7 +106,7 @@ def _run(request: BacktestRequest, work: Work, origin: Future[Origin]) -> dict[s
         simulated = simulate(asked.specification, progress=progress)
     except BadSignal as error:
         raise JobRefused(f"{request.strategy_type}: {error}") from error
-    result = conclude(asked.specification, simulated)
+    result = conclude(asked.specification, simulated, asked.chosen)
     elapsed = time.monotonic() - started
     gate = _examined(request, asked, simulated, elapsed, work)
     work.progress(0.95, "storing")
@@ -135,6 +157,7 @@ def look_up(session: Session, request: BacktestRequest) -> Asked:
         policy = policy_from(request.risk_policy)
         matching = Matching.from_json(request.matching)
         margin = Margin.from_json(request.margin)
+        chosen = Chosen(request.trials, request.trials_variance)
     except (NoSuchStrategy, ValueError) as error:
         raise JobRefused(str(error)) from error
     declared = cls.series()
@@ -177,6 +200,7 @@ def look_up(session: Session, request: BacktestRequest) -> Asked:
         code_hash,
         any(f.simulated for f in found.values()),
         bars_policy.looked_over(session, request, map(_used, found.values()), starts_at),
+        chosen,
     )
 
 
@@ -341,7 +365,9 @@ class Result:
         return hashlib.sha256(orjson.dumps(content)).hexdigest()
 
 
-def conclude(specification: Specification, simulated: Simulated) -> Result:
+def conclude(
+    specification: Specification, simulated: Simulated, chosen: Chosen = ONE_TRIAL
+) -> Result:
     """Trades and metrics."""
     traded = [bound for bound in specification.inputs if bound.trades]
     bars = {bound.instrument_id: specification.bars[bound.key] for bound in reversed(traded)}
@@ -366,6 +392,8 @@ def conclude(specification: Specification, simulated: Simulated) -> Result:
         counts=simulated.counts,
         calendar=calendar,
         hold=held,
+        trials=chosen.trials,
+        trials_variance=chosen.variance,
     )
     return Result(trades, metrics, curve, calendar, held)
 

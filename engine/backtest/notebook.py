@@ -18,7 +18,7 @@ import pandas as pd
 
 from engine.backtest import exports, given
 from engine.backtest.given import BadBars, Given
-from engine.backtest.job import Result, conclude, decided_at
+from engine.backtest.job import Chosen, Result, conclude, decided_at
 from engine.backtest.metrics import Metric, as_json
 from engine.backtest.provenance import start_chance
 from engine.backtest.results import Simulated
@@ -64,6 +64,8 @@ def run(
     starts_at: datetime | str | None = None,
     gate: bool = True,
     seed: int = 0,
+    trials: int = 1,
+    trials_variance: float | None = None,
     symbols: Mapping[str, str] | None = None,
     calendar: str | None = None,
     currency: str = "USD",
@@ -78,9 +80,12 @@ def run(
     risk       the account's rules; none where nothing is said
     starts_at  bars that closed at or before it warm the strategy up and are not traded
     gate       look whether the strategy looks ahead
+    trials     out of how many runs this one was chosen, which `dsr` is deflated by; `trials_variance` is the variance
+               of their Sharpe ratios: `len(found)` and `found["sharpe"].var()` of a sweep
 
     ValueError names the field, the value and what to give instead.
     """
+    chosen = Chosen(trials, trials_variance)
     specification = specified(
         strategy, bars, parameters=parameters, capital=capital, costs=costs, sizing=sizing, risk=risk,
         matching=matching, margin=margin, starts_at=starts_at, symbols=symbols, calendar=calendar,
@@ -89,7 +94,7 @@ def run(
     started = time.perf_counter()
     start_chance(seed)
     simulated = simulate(specification)
-    result = conclude(specification, simulated)
+    result = conclude(specification, simulated, chosen)
     seconds = time.perf_counter() - started
     verdict = None
     if gate:

@@ -22,7 +22,7 @@ from shared.domain.decisions import Outcome as Decided
 WORTH_COMPILING: Final = 50_000
 """Bars from which on compiling, some 20 seconds, is sooner done than the core is."""
 
-NOT_COMPILED: Final = "nothing is compiled yet and the run is short (`seraphim compile` does it)"
+NOT_COMPILED: Final = "nothing is compiled yet and the run is short (seraphim compile does it)"
 
 
 def simulate(

@@ -94,7 +94,7 @@ def duration(seconds: float | timedelta) -> str:
         return f"{total:.1f}{SPACE}s"
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if total >= 2 * size:
-            return f"{int(total // size)}{SPACE}{unit}"
+            return f"{grouped(Decimal(int(total // size)), 0)}{SPACE}{unit}"
     return f"{int(total)}{SPACE}s"
 
 

@@ -72,6 +72,7 @@ def equity(columns: Columns, currency: str) -> Drawn | None:
         f"Equity in {currency} by day",
         height=300,
         reads="money 0",
+        beside=_highest(days),
     )
     return Drawn("equity", "Equity", svg, note)
 
@@ -89,8 +90,14 @@ def underwater(columns: Columns) -> Drawn | None:
         f"How far equity is below its highest so far, by day; at most {percent(-fallen.min())}",
         zero=True,
         reads="percent 2",
+        beside=_highest(days),
     )
     return Drawn("underwater", "Under water", svg, "below the highest so far, by day")
+
+
+def _highest(days: Days) -> str:
+    """The longest label of equity."""
+    return money(max(days.equity.max(), days.hold.max(initial=0.0)), 0)
 
 
 def rolling_sharpe(columns: Columns, calendar: str) -> Drawn | None:
@@ -102,7 +109,7 @@ def rolling_sharpe(columns: Columns, calendar: str) -> Drawn | None:
     svg = lines(
         days.times[-len(ratio) :][rows],
         [Line(ratio[rows], "accent")],
-        lambda v: f"{v:.1f}",
+        lambda v: money(v, 1),
         f"Sharpe ratio of the last {ROLLING} trading days",
         zero=True,
         reads="number 2",
@@ -112,7 +119,7 @@ def rolling_sharpe(columns: Columns, calendar: str) -> Drawn | None:
 
 def exposure(columns: Columns) -> Drawn | None:
     """By bar, thinned: what is held as a fraction of equity."""
-    if len(columns.times) < 2:
+    if len(columns.times) < 2 or not columns.exposure.any():
         return None
     decimals = _decimals(columns.exposure)
     svg = lines(

@@ -1,13 +1,14 @@
 """Pictures as SVG that fits any width: marks stretch, words do not, colours are the page's classes.
 
 A picture is one `<svg class="plot">` without a viewBox: its height is given, its width is that of the page. The marks
-are in an inner one, stretched; labels lie over it at places in per cent. No script, no inline style.
+are in an inner one, stretched; labels stand beside and below it at places in per cent. What those of the y axis take is
+the picture's padding, by how long they are. No script, no inline style.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -31,8 +32,12 @@ _PLOT: Final = 0.89
 _HEADROOM: Final = 0.06
 
 STYLE: Final = """\
-.plot { display: block; width: 100%; overflow: visible; }
-.plot text { font-size: 11px; fill: var(--muted); stroke: var(--panel); stroke-width: 3px; paint-order: stroke; }
+.plot { display: block; width: 100%; overflow: visible; box-sizing: border-box; padding-left: 84px; }
+.plot.few { padding-left: 32px; }
+.plot.some { padding-left: 46px; }
+.plot.many { padding-left: 64px; }
+.plot svg { overflow: visible; }
+.plot text { font-size: 11px; fill: var(--muted); }
 .plot .grid { stroke: var(--line); stroke-width: 1; vector-effect: non-scaling-stroke; }
 .plot .zero { stroke: var(--line-strong); stroke-width: 1; vector-effect: non-scaling-stroke; }
 .plot path { vector-effect: non-scaling-stroke; }
@@ -68,7 +73,7 @@ class Scale:
         return (value - self.low) / (self.high - self.low)
 
 
-def scale(values: Column, *, zero: bool = False, wanted: int = 4) -> Scale:
+def scale(values: Column, *, zero: bool = False, wanted: int = 5) -> Scale:
     """Around all finite values, with a little room; `zero` is always on it where asked for."""
     known = values[np.isfinite(values)]
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
@@ -92,18 +97,39 @@ def _round_step(about: float) -> float:
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= about * 0.999)
 
 
-_SPANS: Final = ((3 * 86_400, "%H:%M"), (180 * 86_400, "%-d %b"), (math.inf, "%b %Y"))
+_MONTH: Final = 365.25 / 12 * 86_400
+_MONTHS: Final = (1, 2, 3, 6, 12, 24, 60, 120, 240)
+"""Months between ticks. A year's name is short; of months that have one, too, fewer fit."""
+
+_SPANS: Final = ((3 * 86_400, "%H:%M"), (math.inf, "%-d %b"))
 
 
 def time_ticks(first: float, last: float, wanted: int = 6) -> list[tuple[float, str]]:
-    """(place from 0 to 1, text) of round moments in UTC, `first` and `last` in seconds."""
+    """(place from 0 to 1, text) of moments in UTC, `first` and `last` in seconds: of months and years where they begin."""
     span = max(last - first, 1.0)
+    if span > 4 * _MONTH:
+        step = next(
+            (m for m in _MONTHS if span / (m * _MONTH) < wanted + (-2 if m % 12 else 1)), 1_200
+        )
+        form = "%b %Y" if step % 12 else "%Y"
+        return [((at - first) / span, f"{day:{form}}") for at, day in _begun(first, last, step)]
     form = next(form for length, form in _SPANS if span < length)
-    if span > 8 * 365 * 86_400:
-        form = "%Y"
     moments = np.linspace(first + span / (2 * wanted), last - span / (2 * wanted), wanted)
     found = [((at - first) / span, f"{datetime.fromtimestamp(at, UTC):{form}}") for at in moments]
     return [tick for i, tick in enumerate(found) if i == 0 or tick[1] != found[i - 1][1]]
+
+
+def _begun(first: float, last: float, step: int) -> Iterator[tuple[float, datetime]]:
+    """Every so many months, counted from the year 0, where one begins."""
+    start = datetime.fromtimestamp(first, UTC)
+    month = -(-(start.year * 12 + start.month - 1) // step) * step
+    while month < 12 * 9_999:
+        day = datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC)
+        if (at := day.timestamp()) > last:
+            return
+        if at >= first:
+            yield at, day
+        month += step
 
 
 # Pictures ---------------------------------------------------------------------------------------
@@ -127,8 +153,11 @@ def lines(
     zero: bool = False,
     height: int = HEIGHT,
     reads: str = "",
+    beside: str = "",
 ) -> str:
     """Lines over time (seconds). What is no number leaves a gap.
+
+    The labels have room for `beside` at least: pictures below each other have one time axis.
 
     `reads` ("percent 1", "money 0") tells a script how to read values out; what it needs for that is on the picture.
     """
@@ -147,7 +176,7 @@ def lines(
         if reads
         else ""
     )
-    return _picture(marks, axis, form, time_ticks(first, last), label, height, facts)
+    return _picture(marks, axis, form, time_ticks(first, last), label, height, facts, beside)
 
 
 def _line(x: Column, y: Column, line: Line, base: float) -> list[str]:
@@ -239,25 +268,40 @@ def _picture(
     label: str,
     height: int,
     facts: str = "",
+    beside: str = "",
 ) -> str:
     grid = "".join(
         f'<path class="{"zero" if tick == 0 else "grid"}" d="M0 {_from_top(axis, tick):.1f}H1000"/>'
         for tick in axis.ticks
     )
+    labels = _y_labels(axis, form)
     return (
-        f'<svg class="plot" height="{height}" role="img" aria-label="{escape(label)}"{facts}>'
+        f'<svg class="plot{_room(labels, beside)}" height="{height}" role="img" aria-label="{escape(label)}"{facts}>'
         f'<svg width="100%" height="{_PLOT:.0%}" viewBox="0 0 1000 1000" '
         f'preserveAspectRatio="none">{grid}{"".join(marks)}</svg>'
-        f"{_y_labels(axis, form)}{_x_labels(x_ticks)}</svg>"
+        f"{_beside(labels)}{_x_labels(x_ticks)}</svg>"
     )
 
 
-def _y_labels(axis: Scale, form: Form) -> str:
-    """Above their lines, at the left."""
+def _y_labels(axis: Scale, form: Form) -> list[tuple[float, str]]:
+    """(place from the top, text) of the lines."""
+    return [(float((1 - axis.place(tick)) * _PLOT), form(tick)) for tick in axis.ticks]
+
+
+_ROOMS: Final = ((4, " few"), (6, " some"), (9, " many"))
+
+
+def _room(labels: Sequence[tuple[float, str]], beside: str) -> str:
+    """The class that leaves room for the longest label."""
+    longest = max(len(beside), *(len(text) for _, text in labels))
+    return next((kind for letters, kind in _ROOMS if longest <= letters), "")
+
+
+def _beside(labels: Sequence[tuple[float, str]]) -> str:
+    """At the left of their lines."""
     return "".join(
-        f'<text x="0" y="{(1 - axis.place(tick)) * _PLOT:.2%}" dy="-4">{escape(form(tick))}</text>'
-        for tick in axis.ticks
-        if 0.04 < axis.place(tick) < 0.97
+        f'<text x="-8" y="{place:.2%}" dy="4" text-anchor="end">{escape(text)}</text>'
+        for place, text in labels
     )
 
 

@@ -31,6 +31,7 @@ def test_a_request_survives_its_row(kind):
         "str": "text",
         "dict[str, Any]": {"a": 1},
         "int": 3,
+        "float | None": 0.1,
         "bool": False,
         "list[str]": ["b"],
         "list[int]": [4],

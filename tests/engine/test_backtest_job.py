@@ -195,6 +195,8 @@ def test_the_same_request_gives_the_same_digest(sessions, settings):
         ({"matching": {"intrabar": "best"}}, "intrabar: 'best' is not one of"),
         ({"matching": {"intrabar": "lower_interval"}}, "intrabar: there are no bars of X below 1m"),
         ({"margin": {"enabled": True, "leverage": "99"}}, "leverage: '99' must be from 1 to 20"),
+        ({"trials": 0}, "trials: 0 must be a whole number from 1"),
+        ({"trials_variance": -1.0}, "trials_variance: -1.0 must be a number from 0"),
     ],
 )
 def test_a_wrong_request_is_refused_by_field_value_and_remedy(sessions, settings, changed, message):

@@ -25,6 +25,7 @@ from shared.db.market import InstrumentRow, SeriesRow
 from shared.db.sessions import make_sessions
 from shared.jobs import BacktestRequest, repeated
 from tests.builders import a_market
+from tests.engine.test_backtest_job import ALL_IN, OFF
 
 DICE = '''
 import numpy as np
@@ -222,6 +223,24 @@ def test_the_same_run_once_more_gives_the_same_digest_though_the_series_has_grow
     assert again.inputs["main"]["used_hash"] == first.inputs["main"]["used_hash"]
     third = done(sessions, settings, once_more(again))
     assert (third.digest, third.repeats) == (first.digest, again.id)
+
+
+def test_a_run_chosen_of_many_is_deflated_by_them_and_so_it_is_once_more(sessions, settings):
+    series = a_series(sessions, a_market(300, 3, interval=86_400))
+    terms = {"sizing": ALL_IN, "risk_policy": OFF}
+    many = {"trials": 400, "trials_variance": 0.3, "sweep_id": 12}
+    alone = done(sessions, settings, a_request(series, **terms))
+    first = done(sessions, settings, a_request(series, **terms, **many))
+    told, undeflated = first.metrics["dsr"], alone.metrics["dsr"]
+    assert undeflated["value"] == alone.metrics["psr"]["value"] > told["value"]
+    assert undeflated["details"]["trials"] == 1
+    assert told["details"]["trials"] == 400
+    assert told["details"]["trials_variance"] == 0.3
+    again = done(sessions, settings, once_more(first))
+    assert again.request["sweep_id"] == 12
+    assert again.metrics["dsr"] == told
+    assert (again.digest, again.repeats) == (first.digest, first.id)
+    assert first.digest != alone.digest
 
 
 def test_a_run_once_more_runs_the_code_of_then(sessions, settings, series):

@@ -1,6 +1,7 @@
 """Reports: pictures hold what they were drawn from, months multiply up, words say what numbers are."""
 
 import re
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -144,6 +145,45 @@ def test_points_of_gains_and_losses_are_apart():
     svg = plots.scatter(x, y, y > 0, str, "three points")
     assert [len(points(p)) for p in paths(svg, "gain")] == [2]
     assert [len(points(p)) for p in paths(svg, "loss")] == [1]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "words"),
+    [
+        ((2000, 3, 1), (2013, 3, 1), ["2002", "2004", "2006", "2008", "2010", "2012"]),
+        ((2012, 5, 18), (2013, 3, 1), ["Jul 2012", "Oct 2012", "Jan 2013"]),
+        ((2020, 1, 1), (2020, 6, 1), ["Jan 2020", "Mar 2020", "May 2020"]),
+        ((1900, 1, 1), (2100, 1, 1), ["1900", "2000", "2100"]),
+    ],
+)
+def test_months_and_years_are_told_where_they_begin(first, last, words):
+    start, end = (datetime(*day, tzinfo=UTC).timestamp() for day in (first, last))
+    found = plots.time_ticks(start, end)
+    assert [text for _, text in found] == words
+    form = "%Y" if len(words[0]) == 4 else "%b %Y"
+    began = [datetime.fromtimestamp(start + place * (end - start) + 1, UTC) for place, _ in found]
+    assert [f"{day:{form}}" for day in began] == words
+    assert all((day.day, day.hour) == (1, 0) for day in began)
+
+
+@given(st.integers(0, 4_000_000_000), st.integers(1, 6_000_000_000))
+def test_a_time_axis_has_a_few_words_on_it(first, span):
+    found = plots.time_ticks(float(first), float(first + span))
+    assert 1 <= len(found) <= 12
+    assert all(0 <= place <= 1 for place, _ in found)
+
+
+def test_the_longer_the_labels_the_more_room_they_have():
+    def room(words, beside=""):
+        line = plots.Line(np.array([1.0, 2.0]))
+        times = np.array([0.0, 1.0])
+        svg = plots.lines(times, [line], lambda v: words, "some line", beside=beside)
+        return re.search(r'<svg class="plot ?(\w*)"', svg)[1]
+
+    lengths = [room(words) for words in ("0 %", "-10 %", "200 000", "1 000 000 000")]
+    assert lengths == ["few", "some", "many", ""]
+    assert room("0 %", beside="200 000") == "many"
+    assert all(f".plot.{kind} " in plots.STYLE for kind in lengths[:3])
 
 
 def test_words_in_pictures_are_escaped():

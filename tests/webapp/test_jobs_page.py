@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 
 from shared.db.backtests import JobAttemptRow, JobRow
+from shared.jobs import BacktestRequest, encode
 from tests.webapp.history import do_job, newest_job, some_stocks
 from tests.webapp.markup import read
 from tests.webapp.test_markup import lost_addresses
@@ -38,6 +39,19 @@ def test_a_running_job_asks_again_and_shows_how_far_and_how_long(trader, rows):
     assert f'hx-get="/jobs/{job.id}/state?v=' in page
     assert "37\N{NO-BREAK SPACE}%" in page
     assert "4 s left" in page
+
+
+def test_what_was_asked_leaves_out_what_says_nothing(trader, rows):
+    plain = encode(BacktestRequest("moving_average_cross", {"short_window": 3}, {}))
+    page = trader.get(f"/jobs/{a_job(rows, arguments=plain).id}").text
+    for name in ("strategy type", "parameters", "capital", "data policy", "gate"):
+        assert f"<dt>{name}</dt>" in page
+    for name in ("data findings", "universe id", "repeats", "trials", "sweep id"):
+        assert f"<dt>{name}</dt>" not in page
+    chosen = {**plain, "trials": 400, "sweep_id": 7, "data_findings": ["gaps", "splits"]}
+    page = trader.get(f"/jobs/{a_job(rows, arguments=chosen).id}").text
+    assert "<dt>trials</dt><dd>400</dd>" in page
+    assert "<dt>data findings</dt><dd>gaps, splits</dd>" in page
 
 
 @pytest.mark.parametrize("state", ["done", "failed", "cancelled"])

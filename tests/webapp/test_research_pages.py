@@ -365,6 +365,7 @@ def test_everything_can_be_taken_away_as_csv(viewer, rows, run):
 def test_a_likely_split_inside_the_run_is_told(viewer, run):
     text = words(viewer.get(f"/research/runs/{run.id}").text)
     assert "Raw prices: a likely split of ACME" in text
+    assert "The bars of this run have" not in text  # the same, once more
 
 
 def test_the_form_of_a_run_is_filled_in_as_it_was(trader, rows, settings, form):

@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import re
+import statistics
 from datetime import timedelta
 from uuid import uuid4
 
@@ -552,6 +553,78 @@ def test_one_press_leads_from_a_point_to_its_full_run_and_the_next_one_to_the_sa
     assert trader.post(url).location == f"/research/runs/{run.id}"
     assert rows.scalar(sa.select(sa.func.count()).where(JobRow.kind == "backtest")) == 1
     assert f'href="/research/runs/{run.id}"' in trader.get(f"/research/sweeps/{sweep.id}").text
+
+
+def test_the_full_run_of_a_point_counts_the_combinations_it_was_chosen_from(
+    trader, rows, settings, real_sweep
+):
+    sweep = real_sweep
+    trader.post(f"/research/sweeps/{sweep.id}/points/4/run")
+    job = newest_job(rows, "backtest")
+    do_job(settings, job.id)
+    rows.refresh(job)
+    run = rows.get_one(RunRow, job.result["run_id"])
+    assert run.metrics["dsr"]["details"]["trials"] == 9
+    page = trader.get(f"/research/runs/{run.id}").text
+    assert f"Chosen from sweep #{sweep.id} , 9 combinations" in words(page)
+    assert re.search(r"of 9 trials, above \d", words(page))
+    assert "trials 9" in words(page)  # among the inputs of the number
+
+
+def asked_of_a_point(trader, rows, sweep, number=0, **series):
+    trader.post(f"/research/sweeps/{sweep.id}/points/{number}/run", data=series)
+    asked = jobs.BacktestRequest(**newest_job(rows, "backtest").arguments)
+    assert asked.sweep_id == sweep.id
+    return asked.trials, asked.trials_variance
+
+
+def test_a_point_is_told_how_far_the_ratios_scatter_once_there_are_ten(trader, rows, sweep):
+    sweep.total = 12
+    rows.add_all(
+        SweepPointRow(sweep_id=sweep.id, number=n, parameters={}, numbers=[None] * 4, error="no")
+        for n in (9, 10)
+    )
+    rows.commit()
+    assert asked_of_a_point(trader, rows, sweep) == (11, None)  # nine ratios say nothing
+    rows.add(
+        SweepPointRow(sweep_id=sweep.id, number=11, parameters={}, numbers=[0.5, 0.0, 0.0, 1.0])
+    )
+    rows.commit()
+    variance = statistics.variance([*SHARPE, 0.5])
+    assert asked_of_a_point(trader, rows, sweep, 1) == (12, pytest.approx(variance))
+
+
+def test_a_point_of_a_sweep_that_goes_on_counts_all_that_will_be_tried(trader, rows, sweep):
+    standing = [
+        ("running", "running", 400),
+        ("running", "stopped", 9),
+        ("cancelled", "stopped", 9),
+        ("failed", "running", 400),
+    ]
+    sweep.total = 400
+    for number, (sweep.state, sweep.wanted, trials) in enumerate(standing):
+        rows.commit()
+        assert asked_of_a_point(trader, rows, sweep, number) == (trials, None)
+
+
+def test_a_point_of_several_series_is_held_against_the_ratios_on_its_own(trader, rows, sweep):
+    other = {**sweep.series[0], "series_id": 777, "name": "OTHER 1d"}
+    sweep.series = [*sweep.series, other]
+    rows.execute(sa.delete(SweepPointRow).where(SweepPointRow.sweep_id == sweep.id))
+    rows.add_all(
+        SweepPointRow(
+            sweep_id=sweep.id, number=n, parameters={}, numbers=[0.0] * 4,
+            by_series=[float(n), *[0.0] * 3, 10.0 * n, *[0.0] * 3],
+        )
+        for n in range(10)
+    )  # fmt: skip
+    rows.commit()
+    variance = statistics.variance(range(10))
+    assert asked_of_a_point(trader, rows, sweep) == (10, pytest.approx(variance))
+    assert asked_of_a_point(trader, rows, sweep, 0, series="777") == (
+        10,
+        pytest.approx(100 * variance),
+    )
 
 
 def test_a_sweep_of_code_that_looks_ahead_says_so(trader, rows, settings, real_sweep):

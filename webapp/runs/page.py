@@ -48,6 +48,7 @@ def page(run_id: int) -> str:
         sizing=words.sizing_text(run.options.get("sizing") or {}, asset),
         splits=_splits(run, pictures),
         data_found=words.data_found(run),
+        only_splits=words.kinds_found(run) == ["splits"],
         speed=run.bars / run.elapsed_seconds if run.elapsed_seconds > 0 else None,
         at=request.args.get("at", type=seconds),
         has_hold=run_columns.has_hold(run),

@@ -96,16 +96,25 @@ def facts(run: RunRow, title: str) -> list[tuple[str, str]]:
 
 def data_found(run: RunRow) -> str:
     """2 gaps, 1 outlier: what was found in the bars before the run, "" for nothing."""
+    names = {"splits": "likely split"}
+    return ", ".join(
+        plural(count, names.get(kind, kind.removesuffix("s")))
+        for kind, count in _totals(run).items()
+        if count
+    )
+
+
+def kinds_found(run: RunRow) -> list[str]:
+    """The kinds of what was found in the bars."""
+    return [kind for kind, count in _totals(run).items() if count]
+
+
+def _totals(run: RunRow) -> dict[str, int]:
     totals: dict[str, int] = {}
     for one in ((run.options.get("data") or {}).get("inputs") or {}).values():
         for kind in FINDINGS:
             totals[kind] = totals.get(kind, 0) + one["counts"].get(kind, 0)
-    names = {"splits": "likely split"}
-    return ", ".join(
-        plural(count, names.get(kind, kind.removesuffix("s")))
-        for kind, count in totals.items()
-        if count
-    )
+    return totals
 
 
 def significant(value: Decimal) -> str:

@@ -97,12 +97,16 @@ def _series(sweep: SweepRow) -> dict[str, Any]:
 
 
 def request_of(sweep: SweepRow, series: dict[str, Any], point: SweepPointRow) -> BacktestRequest:
-    """The backtest of a point: the code and the last bar the sweep had."""
+    """The backtest of a point: the code and the last bar the sweep had, told how many were tried."""
     base = BacktestRequest(**sweep.base)
+    tried = points.tried(sweep, int(series["series_id"]))
     main = {**base.inputs.get("main", {}), "series_id": int(series["series_id"]), "trades": True}
     return replace(
         base,
         parameters=point.parameters,
         inputs={**base.inputs, "main": main},
         ends_at=str(series["ends_at"]),
+        trials=tried.count,
+        trials_variance=tried.variance,
+        sweep_id=sweep.id,
     )

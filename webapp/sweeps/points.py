@@ -306,6 +306,37 @@ def luck(sweep: SweepRow) -> float | None:
     return None if count < FEW or deviation is None else by_luck(float(deviation), count)
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """How many combinations were tried, and the variance of their yearly Sharpe ratios; None of too few."""
+
+    count: int
+    variance: float | None
+
+
+def tried(sweep: SweepRow, series_id: int) -> Tried:
+    """What a point's full run on a series is chosen from: those that failed were tried, too.
+
+    Of a sweep that still goes on, all that it is going to try; they scatter as those so far.
+    """
+    value = _sharpe_on(sweep, series_id)
+    query = sa.select(sa.func.count(), sa.func.count(value), sa.func.var_samp(value)).where(
+        SweepPointRow.sweep_id == sweep.id
+    )
+    done, known, variance = db.session.execute(query).one()
+    goes_on = sweep.state != "done" and sweep.wanted == "running"
+    count = max(done, sweep.total) if goes_on else done
+    return Tried(max(count, 1), None if known < FEW else float(variance))
+
+
+def _sharpe_on(sweep: SweepRow, series_id: int) -> sa.ColumnElement[Any]:
+    place = list(sweep.metrics).index("sharpe") + 1
+    if len(sweep.series) < 2:
+        return SweepPointRow.numbers[place]
+    number = [int(one["series_id"]) for one in sweep.series].index(series_id)
+    return SweepPointRow.by_series[number * len(sweep.metrics) + place]
+
+
 def every(sweep: SweepRow) -> Iterator[list[Any]]:
     """All points as rows of a file, head first, in the order of their numbers."""
     names = [axis["name"] for axis in sweep.space]

@@ -63,11 +63,13 @@ def _dsr(facts: Facts) -> Found:
     known = variance is not None
     variance = facts.ratio_variance if variance is None else variance / facts.days_per_year
     floor = math.sqrt(variance) * _luckiest(facts.trials)
-    details = {
+    details: dict[str, Any] = {
         "trials": facts.trials,
         "above": floor * math.sqrt(facts.days_per_year),
         "variance_from": "the trials" if known else "the standard error of this run",
     }
+    if known:
+        details["trials_variance"] = facts.trials_variance
     return Found(_above(facts, floor), len(facts.returns), details)
 
 

@@ -192,7 +192,10 @@
       const width = box.clientWidth;
       const height = box.clientHeight;
       const below = Math.round(height * 0.32);
-      const decimals = spread(data.equity) < 10 ? 2 : 0;
+      const lines = [...data.equity, ...(data.benchmark ?? [])].filter((value) => value !== null);
+      const high = Math.max(...lines);
+      const decimals = high - Math.min(...lines) < 10 ? 2 : 0;
+      const fell = data.drawdown.some((value) => value < 0);
       const cursor = {
         sync: { key, setSeries: false },
         drag: { x: true, y: false, setScale: false },
@@ -205,20 +208,20 @@
         { stroke: token("accent"), width: 1.6, fill: faded("accent", 10), points: { show: false } },
       ];
       if (data.benchmark) series.push({ stroke: token("muted"), width: 1.2, dash: [4, 4], points: { show: false } });
-      const wide = 66;
+      const wide = Math.max(60, 16 + 6.4 * grouped(high, decimals).length);
       const upper = {
-        width, height: height - below, legend: { show: false }, cursor, plugins: [wheel], padding: [8, 8, 8, 0],
+        width, height: height - below, legend: { show: false }, cursor, plugins: [wheel], padding: [8, 18, 8, 0],
         scales: { x: { time: true }, y: { range: around } },
         axes: [axis({ show: false }), axis({ size: wide, values: (self, splits) => splits.map((s) => grouped(s, decimals)) })],
         series,
         hooks: { setCursor: [(plot) => tell(plot.cursor.idx)] },
       };
       const lower = {
-        width, height: below, legend: { show: false }, cursor, plugins: [wheel], padding: [12, 8, 0, 0],
+        width, height: below, legend: { show: false }, cursor, plugins: [wheel], padding: [12, 18, 0, 0],
         scales: { x: { time: true }, y: { range: (self, min) => [Math.max(-1, Math.min(min * 1.1, -0.0005)), 0] } },
         axes: [
           axis({ grid: { show: false }, size: 24, space: 84, values: ticks }),
-          axis({ size: wide, splits: (self, i, min) => [0, min], values: (self, splits) => splits.map((s) => percent(s, Math.abs(splits[1]) < 0.1 ? 2 : 1)) }),
+          axis({ size: wide, splits: (self, i, min) => (fell ? [0, min] : [0]), values: (self, splits) => splits.map((s) => percent(s, s > -0.1 && s < 0 ? 2 : 1)) }),
         ],
         series: [{}, { stroke: token("loss"), width: 1, fill: faded("loss", 22), points: { show: false } }],
         hooks: { setCursor: [(plot) => tell(plot.cursor.idx)] },
@@ -227,10 +230,6 @@
       tell(null);
     }
 
-    const spread = (values) => {
-      const known = values.filter((value) => value !== null);
-      return Math.max(...known) - Math.min(...known);
-    };
     const upperData = () => (data.benchmark ? [data.times, data.equity, data.benchmark] : [data.times, data.equity]);
 
     async function load() {

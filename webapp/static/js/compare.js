@@ -99,7 +99,7 @@
     return {
       width: box.clientWidth,
       height,
-      padding: [8, 8, 0, 0],
+      padding: [8, 18, isLower ? 0 : 8, 0],
       legend: { show: false },
       cursor: {
         sync: { key: "compare", setSeries: false },

@@ -9,6 +9,8 @@
   const url = box.dataset.url;
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
+  const WORD = 60; // pixels a quantity takes
+
   let shown = [];
   let markers = [];
   let decimals = 2;
@@ -21,7 +23,7 @@
     ...style(), autoSize: true,
     localization: { timeFormatter: (time) => timeText(time, isDaily(shown) ? "date" : "full") },
     timeScale: {
-      ...style().timeScale, rightOffset: 3,
+      ...style().timeScale, rightOffset: 6,
       tickMarkFormatter: tick,
     },
   });
@@ -36,11 +38,20 @@
 
   function mark() {
     const range = chart.timeScale().getVisibleLogicalRange();
-    const seen = range ? markers.filter((m) => {
+    marks.setMarkers(arrows(shown, markers, !range || isCrowded(range)));
+  }
+
+  // Whether quantities would stand on each other: on one side of the candles, two marks are nearer than a word is wide.
+  function isCrowded(range) {
+    const pixels = box.clientWidth / Math.max(1, range.to - range.from);
+    const last = {};
+    for (const m of markers) {
       const row = rowAt(shown, m.time);
-      return row >= range.from - 1 && row <= range.to + 1;
-    }) : markers;
-    marks.setMarkers(arrows(shown, markers, seen.length > 40));
+      if (row < range.from - 1 || row > range.to + 1) continue;
+      if (m.side in last && (row - last[m.side]) * pixels < WORD) return true;
+      last[m.side] = row;
+    }
+    return false;
   }
 
   function put() {
@@ -176,7 +187,7 @@
     tell(box, shown, shown[shown.length - 1], decimals);
     if (!at) {
       const wide = Math.max(60, box.clientWidth / 7);
-      chart.timeScale().setVisibleLogicalRange({ from: shown.length - wide, to: shown.length + 3 });
+      chart.timeScale().setVisibleLogicalRange({ from: shown.length - wide, to: shown.length + 6 });
       return;
     }
     const row = [...document.querySelectorAll("[data-trades] tbody tr")].find((r) => Number(r.dataset.from) === at);

@@ -33,15 +33,32 @@
     return (share) => mixed(paper, ink, 0.07 + 0.88 * share ** 1.4);
   }
 
+  // how light a colour is to the eye (WCAG 2)
+  function light(channels) {
+    const [r, g, b] = channels.map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  }
+
+  // of the two colours words have, the one that stands out more from a ground, which a canvas tells as #rrggbb
+  function legible() {
+    const inks = ["text", "on-accent"].map((name) => [token(name), light(rgb(name))]);
+    return (ground) => {
+      const here = light([1, 3, 5].map((at) => parseInt(ground.slice(at, at + 2), 16)));
+      const contrasts = inks.map(([, there]) => (Math.max(here, there) + 0.05) / (Math.min(here, there) + 0.05));
+      return inks[contrasts[0] >= contrasts[1] ? 0 : 1][0];
+    };
+  }
+
   // the outermost values must not flatten all others
   function scale(values, lower) {
     const known = values.filter((v) => v !== null && v !== undefined).sort((a, b) => a - b);
-    if (!known.length) return { share: () => 0, low: null, high: null };
+    if (!known.length) return { share: () => 0, low: null, high: null, isCut: false };
     const at = (part) => known[Math.round(part * (known.length - 1))];
     const low = known.length > 50 ? at(0.02) : known[0];
     const high = known[known.length - 1];
     const [worst, best] = lower ? [known.length > 50 ? at(0.98) : high, known[0]] : [low, high];
-    return { share: (v) => (best === worst ? 1 : Math.min(1, Math.max(0, (v - worst) / (best - worst)))), low: worst, high: best };
+    const isCut = worst !== (lower ? high : known[0]);
+    return { share: (v) => (best === worst ? 1 : Math.min(1, Math.max(0, (v - worst) / (best - worst)))), low: worst, high: best, isCut };
   }
 
   // ------------------------------------------------------------ the address and the table
@@ -120,6 +137,7 @@
       const values = data.cells.flat();
       const by = scale(values, data.lower);
       const shade = shades();
+      const word = legible();
       const gap = Math.min(f.cell, f.height) > 8 ? 1 : 0;
       const best = values.length ? values.reduce((a, v) => (v === null ? a : a === null ? v : data.lower ? Math.min(a, v) : Math.max(a, v)), null) : null;
       const isAlone = values.filter((v) => v === best).length <= 3;
@@ -136,7 +154,7 @@
             pen.strokeStyle = token("line-strong");
             pen.strokeRect(x + 0.5, y + 0.5, f.cell - gap - 1, f.height - gap - 1);
           } else if (value !== null && f.cell > 44 && f.height > 15) {
-            pen.fillStyle = by.share(value) > 0.72 ? token("on-accent") : token("text");
+            pen.fillStyle = word(pen.fillStyle);
             pen.textAlign = "center";
             pen.fillText(told(value, data.unit), x + f.cell / 2, y + f.height / 2);
           }
@@ -193,7 +211,7 @@
     function legend(by, shade) {
       const bar = document.createElement("i");
       bar.style.background = `linear-gradient(to right, ${Array.from({ length: 9 }, (_, i) => shade(i / 8)).join(",")})`;
-      key.replaceChildren(told(by.low, data.unit), bar, told(by.high, data.unit));
+      key.replaceChildren(`${by.isCut ? (data.lower ? "≥ " : "≤ ") : ""}${told(by.low, data.unit)}`, bar, told(by.high, data.unit));
     }
 
     function tell() {
