@@ -9,12 +9,16 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from engine.backtest.kernels.lanes import call_in_rows, least_and_most
 from engine.backtest.results import LEGS, NEVER, OPEN, Fills, Trades
 from engine.bars import Bars, Instants, Prices
 from engine.compiled import compiled
 
 _DUST: Final = 1e-12
 """Of the largest quantity held: what floats leave over when everything was sold."""
+
+SOON: Final = 3
+"""Trades between asking for a trade's prices and looking at them."""
 
 _ENTRY: Final = LEGS.index("entry")
 _EXIT: Final = LEGS.index("exit")
@@ -148,49 +152,44 @@ def _lived(trades: Any, bars: Any) -> tuple[Rows, Prices, Prices]:
     """(bars held, MAE, MFE) of each trade, in time order; one that ends `NEVER` is held to the end."""
     entry_at, exit_at, sign, entry_price, worst, best = trades
     closed_at, low, high = bars
-    rate = 1.0 / (closed_at[1] - closed_at[0]) if len(closed_at) > 1 else 0.0
-    held = np.empty(len(entry_at), dtype=np.int64)
-    mae, mfe = np.empty(len(entry_at)), np.empty(len(entry_at))
-    after = 0
-    for i in range(len(entry_at)):
-        first = _row_after(closed_at, after, entry_at[i], rate)
-        after = len(closed_at)
-        if exit_at[i] != NEVER:
-            after = _row_after(closed_at, first, exit_at[i], rate)
-        held[i] = after - first
-        lowest, highest = _least_and_most(low[first:after], high[first:after])
+    count = len(entry_at)
+    first, after = _rows_between(closed_at, entry_at, exit_at)
+    mae, mfe = np.empty(count), np.empty(count)
+    lows, highs = low.ctypes.data, high.ctypes.data
+    for i in range(count):
+        soon = min(i + SOON, count - 1)
+        call_in_rows(lows, first[soon], after[soon])
+        call_in_rows(highs, first[soon], after[soon])
+        lowest, highest = least_and_most(low, high, first[i], after[i])
         below = max(0.0, 1 - min(lowest, worst[i]) / entry_price[i])
         above = max(0.0, max(highest, best[i]) / entry_price[i] - 1)
         mae[i], mfe[i] = (below, above) if sign[i] > 0 else (above, below)
-    return held, mae, mfe
+    return after - first, mae, mfe
 
 
 @compiled
-def _row_after(closed_at: Instants, row: int, at: int, rate: float) -> int:
-    """The first row from `row` on that closes after `at`.
+def _rows_between(closed_at: Instants, entry_at: Instants, exit_at: Instants) -> tuple[Rows, Rows]:
+    """(the first row that closes after its entry, the first that closes after its exit) of each trade.
 
-    Where bars follow each other at `rate` (bars a nanosecond) it is found at one look.
+    Where bars follow each other at one rate a row is found at one look, no look waiting for another.
     """
     count = len(closed_at)
-    if row >= count or closed_at[row] > at:
-        return row
-    guess = row + 1 + int((at - closed_at[row]) * rate + 1e-6)
-    if guess < count and closed_at[guess] > at and closed_at[guess - 1] <= at:
-        return guess
-    return row + int(np.searchsorted(closed_at[row:], at, side="right"))
-
-
-@compiled
-def _least_and_most(low: Prices, high: Prices) -> tuple[float, float]:
-    """(lowest, highest) of some rows, in two halves that do not wait for each other."""
-    lowest = lowest_2 = np.inf
-    highest = highest_2 = -np.inf
-    for i in range(len(low) // 2):
-        lowest = min(low[2 * i], lowest)
-        highest = max(high[2 * i], highest)
-        lowest_2 = min(low[2 * i + 1], lowest_2)
-        highest_2 = max(high[2 * i + 1], highest_2)
-    if len(low) % 2:
-        lowest = min(low[-1], lowest)
-        highest = max(high[-1], highest)
-    return min(lowest, lowest_2), max(highest, highest_2)
+    rate = 1.0 / (closed_at[1] - closed_at[0]) if count > 1 else 0.0
+    known_row, known_at = 0, closed_at[0] if count else 0
+    first, after = np.empty(len(entry_at), np.int64), np.empty(len(entry_at), np.int64)
+    row = 0
+    for end in range(2 * len(entry_at)):
+        at = exit_at[end // 2] if end % 2 else entry_at[end // 2]
+        if at == NEVER:
+            row = count
+        elif row < count and closed_at[row] <= at:
+            guess = known_row + 1 + int((at - known_at) * rate + 1e-6)
+            if not (row < guess < count and closed_at[guess] > at >= closed_at[guess - 1]):
+                guess = row + int(np.searchsorted(closed_at[row:], at, side="right"))
+                known_row, known_at = guess - 1, closed_at[guess - 1]
+            row = guess
+        if end % 2:
+            after[end // 2] = row
+        else:
+            first[end // 2] = row
+    return first, after

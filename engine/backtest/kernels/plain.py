@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from engine.backtest.kernels.books import affordable, cost_of, on_top
-from engine.backtest.kernels.columns import TARGET, nth, number, put
+from engine.backtest.kernels.columns import TARGET, nth, number
 from engine.backtest.kernels.filling import worsened
+from engine.backtest.kernels.lanes import LOOKED_AT, call_in, curve, first_bit, news
 from engine.backtest.kernels.layout import BAD_SIGNAL, CASH, DONE, DUST, FULL, LEG_EXIT
 from engine.compiled import compiled
 
@@ -22,55 +23,49 @@ from engine.compiled import compiled
 def plain(a: Any, s: Any, books: Any, fills: Any, places: Any, wants: Any, until: int) -> int:
     """As `loop.run`. What waits for the next open is kept in `a.leaving`, `a.entering` and `a.spending`."""
     book, place = nth(books, 0), nth(places, 0)
-    while a.moment < until:
-        if a.fills_room - a.fills < 2:
+    target, step, again = wants.address[TARGET], wants.step[TARGET], s.again != 0
+    first, last = a.clock_row + 1, a.clock_row + until - a.moment
+    found = news(target, step, first, last, book.asked, again)
+    while first <= last:
+        if a.fills_room - a.fills < LOOKED_AT:
             return FULL
-        acts = stretch(a, s, book, place, wants, until)
-        if acts:
-            if np.isinf(book.asked):
+        after, start = min(first + LOOKED_AT, last + 1), a.moment
+        said = number(target, (after - 1) * step)
+        found_next = news(target, step, after, last, said, again)
+        call_in(place.open, book.row + after - first + 2, found_next)
+        while found != 0:
+            ahead = first_bit(found)
+            found &= found - 1
+            asked = number(target, (first + ahead) * step)
+            if asked == book.target:
+                continue
+            if np.isinf(asked):
                 return BAD_SIGNAL
-            if decide(a, s, book, book.asked, a.price):
-                book.before, book.target = book.target, book.asked
+            go_on(a, s, book, fills, place, start + ahead + 1, until)
+            if decide(a, s, book, asked, number(place.close, book.row)):
+                book.before, book.target = book.target, asked
             a.orders += a.leaving != 0 or a.entering != 0 or a.spending != 0
-        if a.moment < until and (a.leaving != 0 or a.entering != 0 or a.spending != 0):
-            row = book.row + 1
-            trade(a, s, book, fills, number(place.open, row), row)
+        go_on(a, s, book, fills, place, start + after - first, until)
+        a.clock_row, book.asked = after - 1, said
+        first, found = after, found_next
     return DONE
 
 
 @compiled
-def stretch(a: Any, s: Any, book: Any, place: Any, wants: Any, until: int) -> bool:
-    """Pass moments until one whose target is new; whether there was one. It is passed too."""
-    target, step = wants.address[TARGET], wants.step[TARGET]
-    closes, opens = place.close, place.open
-    equities, exposures = a.equities, a.exposures
-    first, row, clock_row = a.moment, book.row, a.clock_row
-    cash, quantity, peak, again = a.cash, book.quantity, a.peak, s.again != 0
-    asked, stands = book.asked, book.target
-    worth, price, opened, acts = a.equity, a.price, a.opened, False
-    m = first
-    while m < until and not acts:
-        row += 1
-        clock_row += 1
-        before = asked
-        asked = number(target, clock_row * step)
-        acts = asked != stands and (again or asked != before) and asked == asked
-        price = number(closes, row)
-        opened = number(opens, row)  # so that the next one is near when an order fills at it
-        worth, share = cash, 0.0
-        if quantity != 0:
-            worth = cash + quantity * price
-            share = 0.0 if worth == cash else (worth - cash) / worth
-        if worth > peak:
-            peak = worth
-        put(equities, m, worth)
-        put(exposures, m, share)
-        m += 1
-    book.row = book.asked_row = row
-    book.asked, book.mark, book.has_mark = asked, price, 1
-    a.clock_row, a.moment, a.peak = clock_row, m, peak
-    a.equity, a.price, a.opened = worth, price, opened
-    return acts
+def go_on(a: Any, s: Any, book: Any, fills: Any, place: Any, moment: int, until: int) -> None:
+    """Pass the moments before `moment`; what waits fills first. The curve may be written up to `until`."""
+    first, row = a.moment, book.row + 1
+    count = moment - first
+    if count <= 0:
+        return
+    if a.leaving != 0 or a.entering != 0 or a.spending != 0:
+        trade(a, s, book, fills, number(place.open, row), row)
+    curve(
+        a.cash, book.quantity, place.close + 8 * row, a.equities + 8 * first,
+        a.exposures + 8 * first, count, until - first,
+    )  # fmt: skip
+    book.row = book.asked_row = row + count - 1
+    a.moment = moment
 
 
 @compiled
