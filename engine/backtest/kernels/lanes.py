@@ -87,13 +87,18 @@ def curve(cash: float, quantity: float, closes: int, equities: int, exposures: i
 @compiled
 def least_and_most(low: Any, high: Any, first: int, end: int) -> tuple[float, float]:
     """(lowest of `low`, highest of `high`) in the rows from `first` to before `end`; inf and -inf without any."""
-    lowest, highest, row = np.inf, -np.inf, first
+    return least_and_most_at(low.ctypes.data, high.ctypes.data, first, end, len(low))
+
+
+@compiled
+def least_and_most_at(low: int, high: int, first: int, end: int, rows: int) -> tuple[float, float]:
+    """The same of columns of `rows` by their addresses."""
     blocks = (end - first + LANES - 1) // LANES
-    if first + blocks * LANES <= len(low):
-        return _extremes(low.ctypes.data + 8 * first, high.ctypes.data + 8 * first, end - first)
-    while row < end:
-        lowest, highest = min(lowest, low[row]), max(highest, high[row])
-        row += 1
+    if first + blocks * LANES <= rows:
+        return _extremes(low + 8 * first, high + 8 * first, end - first)
+    lowest, highest = np.inf, -np.inf
+    for row in range(first, end):
+        lowest, highest = min(lowest, number(low, row)), max(highest, number(high, row))
     return lowest, highest
 
 

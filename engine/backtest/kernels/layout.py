@@ -184,7 +184,6 @@ ACCOUNT: Final = np.dtype(
         ("leaving", "f8"),
         ("entering", "f8"),
         ("spending", "f8"),
-        ("price", "f8"),  # the newest close there
         ("fills_room", "i8"),
         ("records_room", "i8"),
         # addresses
