@@ -23,6 +23,12 @@ Column = npt.NDArray[np.float64]
 _BLOCK: Final = 1024
 """Rows worked on at a time, so that they stay in the processor's nearest cache."""
 
+_PARTS: Final = 4
+"""Of a series, in which a recursive average goes on side by side."""
+
+_FORGOTTEN: Final = 50
+"""Over alpha: values after which a recursive average knows no more with what it began. See `_smoothed`."""
+
 
 def window_sums(values: Column, window: int) -> Column:
     """float64[n]: the sum of each `window` values, NaN in the rows before the first whole one."""
@@ -299,12 +305,55 @@ def _bands(values: Any, window: int, deviations: float, lower: Any, means: Any, 
 def _smoothed(values: Any, alpha: float, least: int, out: Any) -> None:
     n = len(values)
     mean, seen, keeps = np.nan, 0, 1.0 - alpha
-    for row in range(n):
+    row = 0
+    while row < n and seen < least:
         value = values[row]
         if value == value:
             seen += 1
             mean = value if seen == 1 else keeps * mean + alpha * value
         out[row] = mean if seen >= least else np.nan
+        row += 1
+    part = (n - row) // _PARTS
+    forgets = int(_FORGOTTEN / alpha)
+    if part < 4 * forgets:
+        _average_on(values, alpha, mean, row, n, out)
+        return
+    # A step waits for the one before it: four parts of the series do so side by side. Each but the first
+    # begins so far ahead that it has forgotten with what, to the last bit, or else is done again.
+    second, third, fourth = row + part, row + 2 * part, row + 3 * part
+    mean_2 = _average_on(values, alpha, values[second - forgets], second - forgets, second, out)
+    mean_3 = _average_on(values, alpha, values[third - forgets], third - forgets, third, out)
+    mean_4 = _average_on(values, alpha, values[fourth - forgets], fourth - forgets, fourth, out)
+    for k in range(part):
+        mean = _averaged(mean, values[row + k], alpha)
+        mean_2 = _averaged(mean_2, values[second + k], alpha)
+        mean_3 = _averaged(mean_3, values[third + k], alpha)
+        mean_4 = _averaged(mean_4, values[fourth + k], alpha)
+        out[row + k], out[second + k] = mean, mean_2
+        out[third + k], out[fourth + k] = mean_3, mean_4
+    _average_on(values, alpha, mean_4, fourth + part, n, out)
+    for begin in (second, third, fourth):
+        mean = out[begin - 1]
+        for k in range(begin, n):
+            mean = _averaged(mean, values[k], alpha)
+            if mean == out[k]:
+                break
+            out[k] = mean
+
+
+@compiled
+def _average_on(values: Any, alpha: float, mean: float, first: int, after: int, out: Any) -> float:
+    """Rows from `first` to before `after`, `mean` being what the row before them had; what the last has."""
+    for row in range(first, after):
+        mean = _averaged(mean, values[row], alpha)
+        out[row] = mean
+    return mean
+
+
+@compiled
+def _averaged(mean: float, value: float, alpha: float) -> float:
+    """An exponential average with one value more."""
+    return (1.0 - alpha) * mean + alpha * value if value == value else mean
 
 
 @compiled
