@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from engine.backtest.kernels.lanes import call_in_rows, least_and_most
 from engine.backtest.results import LEGS, NEVER, OPEN, Fills, Trades
-from engine.bars import Bars, Instants, Prices
+from engine.backtest.rows import rows_after
+from engine.bars import Bars, Prices
 from engine.compiled import compiled
 
 _DUST: Final = 1e-12
@@ -19,6 +20,8 @@ _DUST: Final = 1e-12
 
 SOON: Final = 3
 """Trades between asking for a trade's prices and looking at them."""
+
+LATEST: Final = int(np.iinfo(np.int64).max)
 
 _ENTRY: Final = LEGS.index("entry")
 _EXIT: Final = LEGS.index("exit")
@@ -70,9 +73,9 @@ def _trades_of(fills: Fills, bars: Bars) -> Trades:
     entry_at, sign = fills.at[first], fills.side[first]
     is_open = last < 0
     exit_at = np.where(is_open, NEVER, fills.at[last])
-    held, mae, mfe = _lived(
-        (entry_at, exit_at, sign, entry_price, worst, best), (bars.closed_at, bars.low, bars.high)
-    )
+    ends = np.stack((entry_at, np.where(is_open, LATEST, exit_at)), axis=1)
+    rows = rows_after(bars.closed_at, ends.ravel()).reshape(-1, 2)
+    mae, mfe = _moved(rows, sign, entry_price, worst, best, bars.low, bars.high)
     return Trades(
         instrument=fills.instrument[first],
         side=sign,
@@ -84,7 +87,7 @@ def _trades_of(fills: Fills, bars: Bars) -> Trades:
         fees=fees,
         pnl=pnl,
         return_fraction=gained,
-        bars_held=held,
+        bars_held=rows[:, 1] - rows[:, 0],
         mae=mae,
         mfe=mfe,
         exit_reason=np.where(is_open, OPEN, _ENDS[fills.leg[last]]).astype(np.int8),
@@ -148,48 +151,20 @@ def _parted(
 
 
 @compiled
-def _lived(trades: Any, bars: Any) -> tuple[Rows, Prices, Prices]:
-    """(bars held, MAE, MFE) of each trade, in time order; one that ends `NEVER` is held to the end."""
-    entry_at, exit_at, sign, entry_price, worst, best = trades
-    closed_at, low, high = bars
-    count = len(entry_at)
-    first, after = _rows_between(closed_at, entry_at, exit_at)
+def _moved(
+    rows: Rows, sign: npt.NDArray[np.int8], entry_price: Prices, worst: Prices, best: Prices,
+    low: Prices, high: Prices,
+) -> tuple[Prices, Prices]:  # fmt: skip
+    """(MAE, MFE) of each trade, in time order. int64[trades, 2] says the rows it lived through: from, to before."""
+    count = len(rows)
     mae, mfe = np.empty(count), np.empty(count)
     lows, highs = low.ctypes.data, high.ctypes.data
     for i in range(count):
         soon = min(i + SOON, count - 1)
-        call_in_rows(lows, first[soon], after[soon])
-        call_in_rows(highs, first[soon], after[soon])
-        lowest, highest = least_and_most(low, high, first[i], after[i])
+        call_in_rows(lows, rows[soon, 0], rows[soon, 1])
+        call_in_rows(highs, rows[soon, 0], rows[soon, 1])
+        lowest, highest = least_and_most(low, high, rows[i, 0], rows[i, 1])
         below = max(0.0, 1 - min(lowest, worst[i]) / entry_price[i])
         above = max(0.0, max(highest, best[i]) / entry_price[i] - 1)
         mae[i], mfe[i] = (below, above) if sign[i] > 0 else (above, below)
-    return after - first, mae, mfe
-
-
-@compiled
-def _rows_between(closed_at: Instants, entry_at: Instants, exit_at: Instants) -> tuple[Rows, Rows]:
-    """(the first row that closes after its entry, the first that closes after its exit) of each trade.
-
-    Where bars follow each other at one rate a row is found at one look, no look waiting for another.
-    """
-    count = len(closed_at)
-    rate = 1.0 / (closed_at[1] - closed_at[0]) if count > 1 else 0.0
-    known_row, known_at = 0, closed_at[0] if count else 0
-    first, after = np.empty(len(entry_at), np.int64), np.empty(len(entry_at), np.int64)
-    row = 0
-    for end in range(2 * len(entry_at)):
-        at = exit_at[end // 2] if end % 2 else entry_at[end // 2]
-        if at == NEVER:
-            row = count
-        elif row < count and closed_at[row] <= at:
-            guess = known_row + 1 + int((at - known_at) * rate + 1e-6)
-            if not (row < guess < count and closed_at[guess] > at >= closed_at[guess - 1]):
-                guess = row + int(np.searchsorted(closed_at[row:], at, side="right"))
-                known_row, known_at = guess - 1, closed_at[guess - 1]
-            row = guess
-        if end % 2:
-            after[end // 2] = row
-        else:
-            first[end // 2] = row
-    return first, after
+    return mae, mfe

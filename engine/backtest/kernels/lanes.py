@@ -50,7 +50,7 @@ def news(target: int, step: int, first: int, last: int, before: float, again: bo
 def call_in(column: int, row: int, bits: int) -> None:
     """Have numbers fetched that are needed soon: `row` on from where a bit is set. They are far apart."""
     while bits != 0:
-        _fetched(column + 8 * (row + first_bit(bits)))
+        fetched(column + 8 * (row + first_bit(bits)))
         bits &= bits - 1
 
 
@@ -58,7 +58,7 @@ def call_in(column: int, row: int, bits: int) -> None:
 def call_in_rows(column: int, first: int, end: int) -> None:
     """Have the first of the rows from `first` to before `end` fetched; the processor foresees the rest."""
     for row in range(first, min(end, first + 4 * LANES), LANES):
-        _fetched(column + 8 * row)
+        fetched(column + 8 * row)
 
 
 @compiled
@@ -194,7 +194,7 @@ def _keep_better(builder: Any, so_far: Any, values: Any, sign: str) -> None:
 
 
 @inserted
-def _fetched(_context: Any, address: Any) -> Any:
+def fetched(_context: Any, address: Any) -> Any:
     """Ask for what lies there without waiting for it. Any address will do."""
 
     def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:

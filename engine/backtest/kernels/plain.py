@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from engine.backtest.kernels.books import affordable, cost_of, on_top
-from engine.backtest.kernels.columns import TARGET, nth, number
+from engine.backtest.kernels.columns import TARGET, nth, number, whole
 from engine.backtest.kernels.filling import worsened
 from engine.backtest.kernels.lanes import LOOKED_AT, call_in, curve, first_bit, news
 from engine.backtest.kernels.layout import BAD_SIGNAL, CASH, DONE, DUST, FULL, LEG_EXIT
@@ -32,7 +32,9 @@ def plain(a: Any, s: Any, books: Any, fills: Any, places: Any, wants: Any, until
         after, start = min(first + LOOKED_AT, last + 1), a.moment
         said = number(target, (after - 1) * step)
         found_next = news(target, step, after, last, said, again)
-        call_in(place.open, book.row + after - first + 2, found_next)
+        row_next = book.row + after - first + 2
+        call_in(place.open, row_next, found_next)
+        call_in(place.opened_at, row_next, found_next)
         while found != 0:
             ahead = first_bit(found)
             found &= found - 1
@@ -59,7 +61,7 @@ def go_on(a: Any, s: Any, book: Any, fills: Any, place: Any, moment: int, until:
     if count <= 0:
         return
     if a.leaving != 0 or a.entering != 0 or a.spending != 0:
-        trade(a, s, book, fills, number(place.open, row), row)
+        trade(a, s, book, fills, place, row)
     curve(
         a.cash, book.quantity, place.close + 8 * row, a.equities + 8 * first,
         a.exposures + 8 * first, count, until - first,
@@ -94,8 +96,9 @@ def decide(a: Any, s: Any, book: Any, target: float, price: float) -> bool:
 
 
 @compiled
-def trade(a: Any, s: Any, book: Any, fills: Any, raw: float, row: int) -> None:
-    """What waited fills at this bar's open. The time is filled in from the row when all is done."""
+def trade(a: Any, s: Any, book: Any, fills: Any, place: Any, row: int) -> None:
+    """What waited fills at this bar's open."""
+    raw = number(place.open, row)
     rate, leaves = book.taker_rate, a.leaving != 0
     quantity = min(a.leaving, book.quantity)
     side = -1 if leaves else 1
@@ -118,7 +121,7 @@ def trade(a: Any, s: Any, book: Any, fills: Any, raw: float, row: int) -> None:
     fee = value * rate
     if s.fee_per_unit != 0:
         fee += quantity * s.fee_per_unit
-    hold(a, book, side, quantity, price, row)
+    hold(a, book, side, quantity, price)
     book.fees += fee
     a.cash = a.cash - value if side > 0 else a.cash + value
     if fee > 0:
@@ -130,7 +133,8 @@ def trade(a: Any, s: Any, book: Any, fills: Any, raw: float, row: int) -> None:
     told = nth(fills, a.fills - 1)
     told.book, told.side, told.tag = 0, side, s.tag
     told.leg = LEG_EXIT if leaves else 0
-    told.at, told.quantity, told.price, told.raw, told.fee = row, quantity, price, raw, fee
+    told.at, told.quantity, told.price = whole(place.opened_at, row), quantity, price
+    told.raw, told.fee = raw, fee
     if price != raw:
         lost = abs(price - raw) * quantity
         spread = min(lost, s.half_spread * raw * quantity)
@@ -139,16 +143,14 @@ def trade(a: Any, s: Any, book: Any, fills: Any, raw: float, row: int) -> None:
 
 
 @compiled
-def hold(a: Any, book: Any, side: int, quantity: float, price: float, at: int) -> None:
+def hold(a: Any, book: Any, side: int, quantity: float, price: float) -> None:
     """The position after a fill, by average cost."""
     before, change = book.quantity, side * quantity
     if book.first == 0:
         book.first = a.booked = 1
     book.quantity = before + change
     if side > 0:
-        if before == 0:
-            book.opened_at = at
-            a.entered += 1
+        a.entered += before == 0
         book.cost = book.cost + change * price
     elif quantity < before:
         released = book.cost * quantity / before
@@ -156,5 +158,4 @@ def hold(a: Any, book: Any, side: int, quantity: float, price: float, at: int) -
         book.cost = book.cost - released
     else:
         book.realised = book.realised + before * price - book.cost
-        book.opened_at = 0
         book.cost = 0.0

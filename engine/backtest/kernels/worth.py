@@ -76,7 +76,7 @@ def go_on(a: Any, s: Any, w: Any, book: Any, fills: Any, place: Any, moment: int
     if count <= 0:
         return
     if a.leaving != 0 or a.entering != 0 or a.spending != 0:
-        trade(a, s, book, fills, number(place.open, row), row)
+        trade(a, s, book, fills, place, row)
     pass_first(a, w, book, place, row)
     if count > 1:
         if book.quantity != 0:

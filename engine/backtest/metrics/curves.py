@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from engine.backtest.rows import rows_after
 from engine.bars import DAY, Instants, Prices, instant
 from engine.compiled import compiled
 
@@ -97,7 +98,7 @@ def daily_rows(curve: Curve, calendar: str) -> tuple[Days, npt.NDArray[np.intp]]
     days = np.arange(first, last + 1)
     if calendar == "24/5":
         days = days[(days + 3) % 7 < 5]
-    rows = np.searchsorted(times, (days + 1) * DAY, side="right") - 1
+    rows = rows_after(times, (days + 1) * DAY) - 1
     if calendar == "XNYS":
         is_marked = np.concatenate([[True], rows[1:] != rows[:-1]])
         days, rows = days[is_marked], rows[is_marked]
