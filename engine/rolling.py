@@ -23,8 +23,8 @@ Column = npt.NDArray[np.float64]
 _BLOCK: Final = 1024
 """Rows worked on at a time, so that they stay in the processor's nearest cache."""
 
-_PARTS: Final = 4
-"""Of a series, in which a recursive average goes on side by side."""
+_PARTS: Final = 8
+"""Of a series, in which a recursive average goes on side by side. See `_side_by_side`."""
 
 _FORGOTTEN: Final = 50
 """Over alpha: values after which a recursive average knows no more with what it began. See `_smoothed`."""
@@ -318,32 +318,62 @@ def _smoothed(values: Any, alpha: float, least: int, out: Any) -> None:
     if part < 4 * forgets:
         _average_on(values, alpha, mean, row, n, out)
         return
-    # A step waits for the one before it: four parts of the series do so side by side. Each but the first
+    # A step waits for the one before it: parts of the series take theirs side by side. Each but the first
     # begins so far ahead that it has forgotten with what, to the last bit, or else is done again.
-    second, third, fourth = row + part, row + 2 * part, row + 3 * part
-    mean_2 = _average_on(values, alpha, values[second - forgets], second - forgets, second, out)
-    mean_3 = _average_on(values, alpha, values[third - forgets], third - forgets, third, out)
-    mean_4 = _average_on(values, alpha, values[fourth - forgets], fourth - forgets, fourth, out)
-    for k in range(part):
-        mean = _averaged(mean, values[row + k], alpha)
-        mean_2 = _averaged(mean_2, values[second + k], alpha)
-        mean_3 = _averaged(mean_3, values[third + k], alpha)
-        mean_4 = _averaged(mean_4, values[fourth + k], alpha)
-        out[row + k], out[second + k] = mean, mean_2
-        out[third + k], out[fourth + k] = mean_3, mean_4
-    _average_on(values, alpha, mean_4, fourth + part, n, out)
-    for begin in (second, third, fourth):
-        mean = out[begin - 1]
-        for k in range(begin, n):
-            mean = _averaged(mean, values[k], alpha)
-            if mean == out[k]:
+    means = np.empty(_PARTS)
+    means[0] = mean
+    for k in range(1, _PARTS):
+        begin = row + k * part
+        ahead = begin - forgets
+        means[k] = _average_on(values, alpha, values[ahead], ahead, begin, out)
+    _side_by_side(values, alpha, row, part, means, out)
+    _average_on(values, alpha, out[row + _PARTS * part - 1], row + _PARTS * part, n, out)
+    for k in range(1, _PARTS):
+        mean = out[row + k * part - 1]
+        for again in range(row + k * part, n):
+            mean = _averaged(mean, values[again], alpha)
+            if mean == out[again]:
                 break
-            out[k] = mean
+            out[again] = mean
+
+
+@compiled
+def _side_by_side(values: Any, alpha: float, first: int, part: int, means: Any, out: Any) -> None:
+    """Eight parts of `part` rows from `first` on, `means` being what each begins with."""
+    keeps = 1.0 - alpha
+    a, b, c, d, e, f, g, h = (
+        means[0], means[1], means[2], means[3], means[4], means[5], means[6], means[7],
+    )  # fmt: skip
+    given, found = values[first:], out[first:]
+    for row in range(part):
+        a = keeps * a + alpha * given[row]
+        b = keeps * b + alpha * given[row + part]
+        c = keeps * c + alpha * given[row + 2 * part]
+        d = keeps * d + alpha * given[row + 3 * part]
+        e = keeps * e + alpha * given[row + 4 * part]
+        f = keeps * f + alpha * given[row + 5 * part]
+        g = keeps * g + alpha * given[row + 6 * part]
+        h = keeps * h + alpha * given[row + 7 * part]
+        found[row], found[row + part], found[row + 2 * part], found[row + 3 * part] = a, b, c, d
+        found[row + 4 * part], found[row + 5 * part] = e, f
+        found[row + 6 * part], found[row + 7 * part] = g, h
+    if not a + b + c + d + e + f + g + h < np.inf:
+        for k in range(_PARTS):
+            begin = first + k * part
+            _average_on(values, alpha, means[k], begin, begin + part, out)
 
 
 @compiled
 def _average_on(values: Any, alpha: float, mean: float, first: int, after: int, out: Any) -> float:
     """Rows from `first` to before `after`, `mean` being what the row before them had; what the last has."""
+    keeps, begun = 1.0 - alpha, mean
+    for row in range(first, after):
+        mean = keeps * mean + alpha * values[row]
+        out[row] = mean
+    if mean == mean:
+        return mean
+    # A value that is none was among them, which shows at the end: again, asking each.
+    mean = begun
     for row in range(first, after):
         mean = _averaged(mean, values[row], alpha)
         out[row] = mean

@@ -145,7 +145,7 @@ def _marked(
         share = builder.fdiv(builder.fsub(worth, money), worth)
         nothing = builder.fcmp_ordered("==", worth, money)
         _store(builder, arguments[3], worth)
-        _store(builder, arguments[4], builder.select(nothing, ir.Constant(_VECTOR, None), share))
+        _store(builder, arguments[4], builder.select(nothing, _constant(0.0), share))
         return None
 
     floats, whole = (types.float64,) * 2, (types.int64,) * 3
@@ -157,40 +157,89 @@ def _extremes(_context: Any, low: Any, high: Any, count: Any) -> Any:
     """(least, most) of the first `count` numbers at two addresses. Whole blocks are read, the rest left out."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        count_ = arguments[2]
-        every_row = ir.VectorType(count_.type, LANES)
-        of_block = ir.Constant(every_row, list(range(LANES)))
-        ends = [ir.Constant(_VECTOR, [sign * math.inf] * LANES) for sign in (1, -1)]
-        found = [cgutils.alloca_once_value(builder, end) for end in ends]
-        block = ir.Constant(count_.type, LANES)
-        blocks = builder.sdiv(builder.add(count_, ir.Constant(count_.type, LANES - 1)), block)
-        with cgutils.for_range(builder, blocks) as loop:
-            row = builder.mul(loop.index, block)
+        lows, highs, count_ = arguments
+        of_block = ir.Constant(ir.VectorType(count_.type, LANES), list(range(LANES)))
+        rows_up = builder.add(count_, ir.Constant(count_.type, LANES - 1))
+        blocks = builder.sdiv(rows_up, ir.Constant(count_.type, LANES))
+
+        def step(row: Any, found: Any) -> Any:
             rows = builder.add(_every(builder, row), of_block)
             wanted = builder.icmp_signed("<", rows, _every(builder, count_))
-            for at, end, so_far, sign in zip(arguments[:2], ends, found, "<>", strict=True):
-                there = builder.add(at, builder.mul(row, ir.Constant(row.type, 8)))
-                values = builder.select(wanted, _load(builder, there, 0), end)
-                _keep_better(builder, so_far, values, sign)
-        results = []
-        for so_far, sign in zip(found, "<>", strict=True):
-            for apart in (4, 2, 1):
-                values = builder.load(so_far)
-                turned = [(lane + apart) % LANES for lane in range(LANES)]
-                places = ir.Constant(ir.VectorType(ir.IntType(32), LANES), turned)
-                _keep_better(builder, so_far, builder.shuffle_vector(values, values, places), sign)
-            first = ir.Constant(ir.IntType(32), 0)
-            results.append(builder.extract_element(builder.load(so_far), first))
+            low_ = builder.select(wanted, _load_at(builder, lows, row), _constant(math.inf))
+            high_ = builder.select(wanted, _load_at(builder, highs, row), _constant(-math.inf))
+            return _least(builder, low_, found[0]), _most(builder, high_, found[1])
+
+        found = _gathered(builder, blocks, (math.inf, -math.inf), step)
+        results = [
+            _across(builder, of, one) for of, one in zip((_least, _most), found, strict=True)
+        ]
         return context.make_tuple(builder, signature.return_type, results)
 
     return types.UniTuple(types.float64, 2)(types.int64, types.int64, types.int64), generate
 
 
-def _keep_better(builder: Any, so_far: Any, values: Any, sign: str) -> None:
-    """Lane by lane: what is below (`<`) or above (`>`) what was found so far takes its place."""
-    known = builder.load(so_far)
-    better = builder.fcmp_ordered(sign, values, known)
-    builder.store(builder.select(better, values, known), so_far)
+@inserted
+def summed(_context: Any, worths: Any, sizes: Any, blocks: Any) -> Any:
+    """What `blocks` of eight numbers at two addresses come to, each in eight parts put together at the end.
+
+    (sum of worths, the least, the most; sum of sizes without their signs, the most, how many are not 0).
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        worth_at, size_at, blocks_ = arguments
+
+        def step(row: Any, found: Any) -> Any:
+            worth = _load_at(builder, worth_at, row)
+            signed = _load_at(builder, size_at, row)
+            size = _most(builder, builder.fneg(signed), signed)
+            is_held = builder.fcmp_unordered("!=", size, _constant(0.0))
+            return (
+                builder.fadd(found[0], worth),
+                _least(builder, worth, found[1]),
+                _most(builder, worth, found[2]),
+                builder.fadd(found[3], size),
+                _most(builder, size, found[4]),
+                builder.fadd(found[5], builder.uitofp(is_held, _VECTOR)),
+            )
+
+        found = _gathered(builder, blocks_, (0.0, math.inf, -math.inf, 0.0, 0.0, 0.0), step)
+        ways = (_sum, _least, _most, _sum, _most, _sum)
+        results = [_across(builder, way, one) for way, one in zip(ways, found, strict=True)]
+        return context.make_tuple(builder, signature.return_type, results)
+
+    return types.UniTuple(types.float64, 6)(types.int64, types.int64, types.int64), generate
+
+
+def _gathered(builder: Any, blocks: Any, begin: Any, step: Any) -> Any:
+    """What `step(row, found)` made of blocks one after another; every lane begins with the numbers of `begin`."""
+    places = [cgutils.alloca_once_value(builder, _constant(one)) for one in begin]
+    with cgutils.for_range(builder, blocks) as loop:
+        row = builder.mul(loop.index, ir.Constant(loop.index.type, LANES))
+        found = step(row, [builder.load(place) for place in places])
+        for value, place in zip(found, places, strict=True):
+            builder.store(value, place)
+    return [builder.load(place) for place in places]
+
+
+def _across(builder: Any, way: Any, values: Any) -> Any:
+    """The lanes put together to one number."""
+    for apart in (4, 2, 1):
+        turned = [(lane + apart) % LANES for lane in range(LANES)]
+        places = ir.Constant(ir.VectorType(ir.IntType(32), LANES), turned)
+        values = way(builder, builder.shuffle_vector(values, values, places), values)
+    return builder.extract_element(values, ir.Constant(ir.IntType(32), 0))
+
+
+def _sum(builder: Any, values: Any, known: Any) -> Any:
+    return builder.fadd(known, values)
+
+
+def _least(builder: Any, values: Any, known: Any) -> Any:
+    return builder.select(builder.fcmp_ordered("<", values, known), values, known)
+
+
+def _most(builder: Any, values: Any, known: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(">", values, known), values, known)
 
 
 @inserted
@@ -220,8 +269,16 @@ def _spread(_context: Any, address: Any, value: Any) -> Any:
     return types.void(types.int64, types.float64), generate
 
 
+def _constant(value: float) -> Any:
+    return ir.Constant(_VECTOR, [value] * LANES)
+
+
 def _load(builder: Any, address: Any, row: int) -> Any:
-    there = builder.add(address, ir.Constant(address.type, 8 * row))
+    return _load_at(builder, address, ir.Constant(address.type, row))
+
+
+def _load_at(builder: Any, address: Any, row: Any) -> Any:
+    there = builder.add(address, builder.mul(row, ir.Constant(row.type, 8)))
     return builder.load(builder.inttoptr(there, _VECTOR.as_pointer()), align=_ALIGNED)
 
 
