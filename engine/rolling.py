@@ -23,6 +23,12 @@ Column = npt.NDArray[np.float64]
 _BLOCK: Final = 1024
 """Rows worked on at a time, so that they stay in the processor's nearest cache."""
 
+_PARTS: Final = 8
+"""Of a series, in which a recursive average goes on side by side. See `_side_by_side`."""
+
+_FORGOTTEN: Final = 50
+"""Over alpha: values after which a recursive average knows no more with what it began. See `_smoothed`."""
+
 
 def window_sums(values: Column, window: int) -> Column:
     """float64[n]: the sum of each `window` values, NaN in the rows before the first whole one."""
@@ -299,12 +305,85 @@ def _bands(values: Any, window: int, deviations: float, lower: Any, means: Any, 
 def _smoothed(values: Any, alpha: float, least: int, out: Any) -> None:
     n = len(values)
     mean, seen, keeps = np.nan, 0, 1.0 - alpha
-    for row in range(n):
+    row = 0
+    while row < n and seen < least:
         value = values[row]
         if value == value:
             seen += 1
             mean = value if seen == 1 else keeps * mean + alpha * value
         out[row] = mean if seen >= least else np.nan
+        row += 1
+    part = (n - row) // _PARTS
+    forgets = int(_FORGOTTEN / alpha)
+    if part < 4 * forgets:
+        _average_on(values, alpha, mean, row, n, out)
+        return
+    # A step waits for the one before it: parts of the series take theirs side by side. Each but the first
+    # begins so far ahead that it has forgotten with what, to the last bit, or else is done again.
+    means = np.empty(_PARTS)
+    means[0] = mean
+    for k in range(1, _PARTS):
+        begin = row + k * part
+        ahead = begin - forgets
+        means[k] = _average_on(values, alpha, values[ahead], ahead, begin, out)
+    _side_by_side(values, alpha, row, part, means, out)
+    _average_on(values, alpha, out[row + _PARTS * part - 1], row + _PARTS * part, n, out)
+    for k in range(1, _PARTS):
+        mean = out[row + k * part - 1]
+        for again in range(row + k * part, n):
+            mean = _averaged(mean, values[again], alpha)
+            if mean == out[again]:
+                break
+            out[again] = mean
+
+
+@compiled
+def _side_by_side(values: Any, alpha: float, first: int, part: int, means: Any, out: Any) -> None:
+    """Eight parts of `part` rows from `first` on, `means` being what each begins with."""
+    keeps = 1.0 - alpha
+    a, b, c, d, e, f, g, h = (
+        means[0], means[1], means[2], means[3], means[4], means[5], means[6], means[7],
+    )  # fmt: skip
+    given, found = values[first:], out[first:]
+    for row in range(part):
+        a = keeps * a + alpha * given[row]
+        b = keeps * b + alpha * given[row + part]
+        c = keeps * c + alpha * given[row + 2 * part]
+        d = keeps * d + alpha * given[row + 3 * part]
+        e = keeps * e + alpha * given[row + 4 * part]
+        f = keeps * f + alpha * given[row + 5 * part]
+        g = keeps * g + alpha * given[row + 6 * part]
+        h = keeps * h + alpha * given[row + 7 * part]
+        found[row], found[row + part], found[row + 2 * part], found[row + 3 * part] = a, b, c, d
+        found[row + 4 * part], found[row + 5 * part] = e, f
+        found[row + 6 * part], found[row + 7 * part] = g, h
+    if not a + b + c + d + e + f + g + h < np.inf:
+        for k in range(_PARTS):
+            begin = first + k * part
+            _average_on(values, alpha, means[k], begin, begin + part, out)
+
+
+@compiled
+def _average_on(values: Any, alpha: float, mean: float, first: int, after: int, out: Any) -> float:
+    """Rows from `first` to before `after`, `mean` being what the row before them had; what the last has."""
+    keeps, begun = 1.0 - alpha, mean
+    for row in range(first, after):
+        mean = keeps * mean + alpha * values[row]
+        out[row] = mean
+    if mean == mean:
+        return mean
+    # A value that is none was among them, which shows at the end: again, asking each.
+    mean = begun
+    for row in range(first, after):
+        mean = _averaged(mean, values[row], alpha)
+        out[row] = mean
+    return mean
+
+
+@compiled
+def _averaged(mean: float, value: float, alpha: float) -> float:
+    """An exponential average with one value more."""
+    return (1.0 - alpha) * mean + alpha * value if value == value else mean
 
 
 @compiled

@@ -78,7 +78,6 @@ class Machine:
         self._refuse_what_is_not_covered()
         asked = [specification.bars[bound.key] for bound in traded]
         traded_on = [self._finest(bound.instrument_id, bars) for bound, bars in zip(traded, asked, strict=True)]  # fmt: skip
-        self._traded_on = traded_on
         self.clock = specification.bars[evaluation.clock].closed_at
         self.times = self._moments(traded_on)
         room = FIRST_ROOM + len(self.times) * count // 8
@@ -418,8 +417,6 @@ class Machine:
         }
         if len(told):
             unpack(told[0], len(told), self.books[0], *columns.values())
-        if self.settings[0]["plain"]:
-            columns["at"] = self._traded_on[0].opened_at[columns["at"]]
         return Simulated(
             engine=self.name,
             times=self.times,

@@ -9,12 +9,19 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from engine.backtest.kernels.lanes import call_in_rows, least_and_most
 from engine.backtest.results import LEGS, NEVER, OPEN, Fills, Trades
-from engine.bars import Bars, Instants, Prices
+from engine.backtest.rows import rows_after
+from engine.bars import Bars, Prices
 from engine.compiled import compiled
 
 _DUST: Final = 1e-12
 """Of the largest quantity held: what floats leave over when everything was sold."""
+
+SOON: Final = 3
+"""Trades between asking for a trade's prices and looking at them."""
+
+LATEST: Final = int(np.iinfo(np.int64).max)
 
 _ENTRY: Final = LEGS.index("entry")
 _EXIT: Final = LEGS.index("exit")
@@ -66,9 +73,9 @@ def _trades_of(fills: Fills, bars: Bars) -> Trades:
     entry_at, sign = fills.at[first], fills.side[first]
     is_open = last < 0
     exit_at = np.where(is_open, NEVER, fills.at[last])
-    held, mae, mfe = _lived(
-        (entry_at, exit_at, sign, entry_price, worst, best), (bars.closed_at, bars.low, bars.high)
-    )
+    ends = np.stack((entry_at, np.where(is_open, LATEST, exit_at)), axis=1)
+    rows = rows_after(bars.closed_at, ends.ravel()).reshape(-1, 2)
+    mae, mfe = _moved(rows, sign, entry_price, worst, best, bars.low, bars.high)
     return Trades(
         instrument=fills.instrument[first],
         side=sign,
@@ -80,7 +87,7 @@ def _trades_of(fills: Fills, bars: Bars) -> Trades:
         fees=fees,
         pnl=pnl,
         return_fraction=gained,
-        bars_held=held,
+        bars_held=rows[:, 1] - rows[:, 0],
         mae=mae,
         mfe=mfe,
         exit_reason=np.where(is_open, OPEN, _ENDS[fills.leg[last]]).astype(np.int8),
@@ -144,53 +151,20 @@ def _parted(
 
 
 @compiled
-def _lived(trades: Any, bars: Any) -> tuple[Rows, Prices, Prices]:
-    """(bars held, MAE, MFE) of each trade, in time order; one that ends `NEVER` is held to the end."""
-    entry_at, exit_at, sign, entry_price, worst, best = trades
-    closed_at, low, high = bars
-    rate = 1.0 / (closed_at[1] - closed_at[0]) if len(closed_at) > 1 else 0.0
-    held = np.empty(len(entry_at), dtype=np.int64)
-    mae, mfe = np.empty(len(entry_at)), np.empty(len(entry_at))
-    after = 0
-    for i in range(len(entry_at)):
-        first = _row_after(closed_at, after, entry_at[i], rate)
-        after = len(closed_at)
-        if exit_at[i] != NEVER:
-            after = _row_after(closed_at, first, exit_at[i], rate)
-        held[i] = after - first
-        lowest, highest = _least_and_most(low[first:after], high[first:after])
+def _moved(
+    rows: Rows, sign: npt.NDArray[np.int8], entry_price: Prices, worst: Prices, best: Prices,
+    low: Prices, high: Prices,
+) -> tuple[Prices, Prices]:  # fmt: skip
+    """(MAE, MFE) of each trade, in time order. int64[trades, 2] says the rows it lived through: from, to before."""
+    count = len(rows)
+    mae, mfe = np.empty(count), np.empty(count)
+    lows, highs = low.ctypes.data, high.ctypes.data
+    for i in range(count):
+        soon = min(i + SOON, count - 1)
+        call_in_rows(lows, rows[soon, 0], rows[soon, 1])
+        call_in_rows(highs, rows[soon, 0], rows[soon, 1])
+        lowest, highest = least_and_most(low, high, rows[i, 0], rows[i, 1])
         below = max(0.0, 1 - min(lowest, worst[i]) / entry_price[i])
         above = max(0.0, max(highest, best[i]) / entry_price[i] - 1)
         mae[i], mfe[i] = (below, above) if sign[i] > 0 else (above, below)
-    return held, mae, mfe
-
-
-@compiled
-def _row_after(closed_at: Instants, row: int, at: int, rate: float) -> int:
-    """The first row from `row` on that closes after `at`.
-
-    Where bars follow each other at `rate` (bars a nanosecond) it is found at one look.
-    """
-    count = len(closed_at)
-    if row >= count or closed_at[row] > at:
-        return row
-    guess = row + 1 + int((at - closed_at[row]) * rate + 1e-6)
-    if guess < count and closed_at[guess] > at and closed_at[guess - 1] <= at:
-        return guess
-    return row + int(np.searchsorted(closed_at[row:], at, side="right"))
-
-
-@compiled
-def _least_and_most(low: Prices, high: Prices) -> tuple[float, float]:
-    """(lowest, highest) of some rows, in two halves that do not wait for each other."""
-    lowest = lowest_2 = np.inf
-    highest = highest_2 = -np.inf
-    for i in range(len(low) // 2):
-        lowest = min(low[2 * i], lowest)
-        highest = max(high[2 * i], highest)
-        lowest_2 = min(low[2 * i + 1], lowest_2)
-        highest_2 = max(high[2 * i + 1], highest_2)
-    if len(low) % 2:
-        lowest = min(low[-1], lowest)
-        highest = max(high[-1], highest)
-    return min(lowest, lowest_2), max(highest, highest_2)
+    return mae, mfe

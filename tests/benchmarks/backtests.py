@@ -3,15 +3,18 @@
 The tasks: A, a cross of two averages; B, 400 of them; C, reversion with stop and target; D, twenty symbols
 with one purse. Each answer is checked against the loop's before a time is told. The loops are timed first,
 as anybody's script would run them: a backtest lets its process keep memory, which speeds them up too.
+Searches run as they do: the loops on two threads, which no Python holds up, ours in two processes, as sweeps.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -170,32 +173,36 @@ def searches() -> list[Task]:
     )
     windows = [(window, strength) for window in range(10, 30) for strength in range(5, 25)]
     reversions = [{"window": window, "strength": strength} for window, strength in windows]
-    pool = ThreadPoolExecutor(2)
+    threads = ThreadPoolExecutor(2)
+    processes = ProcessPoolExecutor(2, multiprocessing.get_context("fork"))
+    _searched.update(bars=bars, cross=cross, exponential=ExponentialCross, reversion=Reversion)
     return [
         Task(
             "B 400 crosses x 100 k bars, both cores",
-            lambda: on_two(pool, lambda part: swept(floor.swept, bars, part, fee), pairs),
-            lambda: on_two(pool, lambda part: counted(cross, bars, part, fee), combinations),
+            lambda: on_two(threads, lambda part: swept(floor.swept, bars, part, fee), pairs),
+            lambda: on_two(processes, partial(counted, "cross", fee=fee), combinations),
             same_search, 1,
         ),
         Task(
             "B 400 exponential crosses",
-            lambda: on_two(pool, lambda part: swept(floor.swept_exponential, bars, part, fee), pairs),
-            lambda: on_two(pool, lambda part: counted(ExponentialCross, bars, part, fee), combinations),
+            lambda: on_two(threads, lambda part: swept(floor.swept_exponential, bars, part, fee), pairs),
+            lambda: on_two(processes, partial(counted, "exponential", fee=fee), combinations),
             same_search, 3,
         ),
         Task(
             "B 400 reversions",
-            lambda: on_two(pool, lambda part: swept(floor.swept_reversion, bars, part, fee), windows),
-            lambda: on_two(pool, lambda part: counted(Reversion, bars, part, fee), reversions),
+            lambda: on_two(threads, lambda part: swept(floor.swept_reversion, bars, part, fee), windows),
+            lambda: on_two(processes, partial(counted, "reversion", fee=fee), reversions),
             same_search, 3,
         ),
     ]  # fmt: skip
 
 
-def on_two(
-    pool: ThreadPoolExecutor, work: Callable[[Sequence[Any]], Any], all_of: Sequence[Any]
-) -> Any:
+_searched: dict[str, Any] = {}
+"""The bars and strategies of searches, for processes that are forked from this one, as a sweep's are."""
+
+
+def on_two(pool: Executor, work: Callable[[Sequence[Any]], Any], all_of: Sequence[Any]) -> Any:
     half = len(all_of) // 2
     return np.concatenate(list(pool.map(work, (all_of[:half], all_of[half:]))))
 
@@ -208,10 +215,9 @@ def swept(
     return out
 
 
-def counted(
-    strategy: type[BaseStrategy], bars: Bars, combinations: Sequence[Mapping[str, Any]], fee: float
-) -> Any:
-    found = worth_of(one(strategy, bars, fee, **combinations[0]), combinations)
+def counted(strategy: str, combinations: Sequence[Mapping[str, Any]], *, fee: float) -> Any:
+    specification = one(_searched[strategy], _searched["bars"], fee, **combinations[0])
+    found = worth_of(specification, combinations)
     return np.array([[w.final_equity, w.sharpe(MINUTES_A_YEAR), w.max_drawdown] for w in found])
 
 

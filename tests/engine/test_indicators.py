@@ -198,3 +198,32 @@ def test_an_average_of_a_column_that_begins_later_begins_with_it():
     np.testing.assert_allclose(rolling.smoothed(values, 2 / 6, 5), theirs)
     highest = pd.Series(values).rolling(3).max()
     np.testing.assert_array_equal(rolling.extremes(values, 3, 1.0), highest)
+
+
+def one_after_another(values, alpha, least):
+    mean, seen, found = np.nan, 0, []
+    for value in values.tolist():
+        if value == value:
+            seen += 1
+            mean = value if seen == 1 else (1.0 - alpha) * mean + alpha * value
+        found.append(mean if seen >= least else np.nan)
+    return np.array(found)
+
+
+@pytest.mark.parametrize("window", [1, 2, 5, 14, 40])
+@pytest.mark.parametrize("kind", ["wandering", "still", "with holes", "never forgotten"])
+def test_an_exponential_average_is_what_one_step_after_another_gives_to_the_last_bit(window, kind):
+    """Parts of a long series are averaged side by side; a spike may not be forgotten where one begins."""
+    random = np.random.default_rng(window)
+    values = random.standard_normal(20_000).cumsum() + 500
+    if kind == "still":
+        values = np.repeat(np.round(values[:100], 2), 200)
+    elif kind == "with holes":
+        values[random.random(20_000) < 0.3] = np.nan
+        values[:50] = np.nan
+        values[9_000:11_000] = np.nan
+    elif kind == "never forgotten":
+        values[3_000::2_000] = 1e200
+    alpha = 2 / (window + 1)
+    expected = one_after_another(values, alpha, window)
+    np.testing.assert_array_equal(rolling.smoothed(values, alpha, window), expected)

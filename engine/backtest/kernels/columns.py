@@ -102,12 +102,6 @@ def flag(address: int, row: int) -> int:
 
 
 @compiled
-def column(address: int, rows: int) -> Any:
-    """float64[rows] that lie there."""
-    return _array(_pointer(address), (rows,), np.float64)
-
-
-@compiled
 def put(address: int, row: int, value: float) -> None:
     """Write float64 at `row`."""
     _array(_pointer(address), (row + 1,), np.float64)[row] = value

@@ -184,8 +184,6 @@ ACCOUNT: Final = np.dtype(
         ("leaving", "f8"),
         ("entering", "f8"),
         ("spending", "f8"),
-        ("price", "f8"),  # the newest close and open there
-        ("opened", "f8"),
         ("fills_room", "i8"),
         ("records_room", "i8"),
         # addresses
@@ -304,22 +302,24 @@ READY: Final = np.dtype(
 
 FILL: Final = np.dtype(
     [
-        ("book", "i8"),
-        ("side", "i8"),
-        ("leg", "i8"),
-        ("tag", "i8"),
+        ("book", "i4"),
+        ("tag", "i4"),
+        ("side", "i1"),
+        ("leg", "i1"),
+        # what a strategy that hears of its fills is told
+        ("maker", "i1"),
+        ("last", "i1"),
+        ("decision", "i8"),
+        # and of all
         ("at", "i8"),
         ("quantity", "f8"),
         ("price", "f8"),
         ("raw", "f8"),
         ("fee", "f8"),
-        # what a strategy that hears of its fills is told
-        ("decision", "i8"),
-        ("maker", "i8"),
-        ("last", "i8"),
     ],
     align=True,
 )
+"""A fill: 64 bytes, one line of a processor's cache."""
 
 DECISION: Final = np.dtype(
     [

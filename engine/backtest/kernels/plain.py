@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from engine.backtest.kernels.books import affordable, cost_of, on_top
-from engine.backtest.kernels.columns import TARGET, nth, number, put
+from engine.backtest.kernels.columns import TARGET, nth, number, whole
 from engine.backtest.kernels.filling import worsened
+from engine.backtest.kernels.lanes import LOOKED_AT, call_in, curve, first_bit, news
 from engine.backtest.kernels.layout import BAD_SIGNAL, CASH, DONE, DUST, FULL, LEG_EXIT
 from engine.compiled import compiled
 
@@ -22,55 +23,51 @@ from engine.compiled import compiled
 def plain(a: Any, s: Any, books: Any, fills: Any, places: Any, wants: Any, until: int) -> int:
     """As `loop.run`. What waits for the next open is kept in `a.leaving`, `a.entering` and `a.spending`."""
     book, place = nth(books, 0), nth(places, 0)
-    while a.moment < until:
-        if a.fills_room - a.fills < 2:
+    target, step, again = wants.address[TARGET], wants.step[TARGET], s.again != 0
+    first, last = a.clock_row + 1, a.clock_row + until - a.moment
+    found = news(target, step, first, last, book.asked, again)
+    while first <= last:
+        if a.fills_room - a.fills < LOOKED_AT:
             return FULL
-        acts = stretch(a, s, book, place, wants, until)
-        if acts:
-            if np.isinf(book.asked):
+        after, start = min(first + LOOKED_AT, last + 1), a.moment
+        said = number(target, (after - 1) * step)
+        found_next = news(target, step, after, last, said, again)
+        row_next = book.row + after - first + 2
+        call_in(place.open, row_next, found_next)
+        call_in(place.opened_at, row_next, found_next)
+        while found != 0:
+            ahead = first_bit(found)
+            found &= found - 1
+            asked = number(target, (first + ahead) * step)
+            if asked == book.target:
+                continue
+            if np.isinf(asked):
                 return BAD_SIGNAL
-            if decide(a, s, book, book.asked, a.price):
-                book.before, book.target = book.target, book.asked
+            go_on(a, s, book, fills, place, start + ahead + 1, until)
+            if decide(a, s, book, asked, number(place.close, book.row)):
+                book.before, book.target = book.target, asked
             a.orders += a.leaving != 0 or a.entering != 0 or a.spending != 0
-        if a.moment < until and (a.leaving != 0 or a.entering != 0 or a.spending != 0):
-            row = book.row + 1
-            trade(a, s, book, fills, number(place.open, row), row)
+        go_on(a, s, book, fills, place, start + after - first, until)
+        a.clock_row, book.asked = after - 1, said
+        first, found = after, found_next
     return DONE
 
 
 @compiled
-def stretch(a: Any, s: Any, book: Any, place: Any, wants: Any, until: int) -> bool:
-    """Pass moments until one whose target is new; whether there was one. It is passed too."""
-    target, step = wants.address[TARGET], wants.step[TARGET]
-    closes, opens = place.close, place.open
-    equities, exposures = a.equities, a.exposures
-    first, row, clock_row = a.moment, book.row, a.clock_row
-    cash, quantity, peak, again = a.cash, book.quantity, a.peak, s.again != 0
-    asked, stands = book.asked, book.target
-    worth, price, opened, acts = a.equity, a.price, a.opened, False
-    m = first
-    while m < until and not acts:
-        row += 1
-        clock_row += 1
-        before = asked
-        asked = number(target, clock_row * step)
-        acts = asked != stands and (again or asked != before) and asked == asked
-        price = number(closes, row)
-        opened = number(opens, row)  # so that the next one is near when an order fills at it
-        worth, share = cash, 0.0
-        if quantity != 0:
-            worth = cash + quantity * price
-            share = 0.0 if worth == cash else (worth - cash) / worth
-        if worth > peak:
-            peak = worth
-        put(equities, m, worth)
-        put(exposures, m, share)
-        m += 1
-    book.row = book.asked_row = row
-    book.asked, book.mark, book.has_mark = asked, price, 1
-    a.clock_row, a.moment, a.peak = clock_row, m, peak
-    a.equity, a.price, a.opened = worth, price, opened
-    return acts
+def go_on(a: Any, s: Any, book: Any, fills: Any, place: Any, moment: int, until: int) -> None:
+    """Pass the moments before `moment`; what waits fills first. The curve may be written up to `until`."""
+    first, row = a.moment, book.row + 1
+    count = moment - first
+    if count <= 0:
+        return
+    if a.leaving != 0 or a.entering != 0 or a.spending != 0:
+        trade(a, s, book, fills, place, row)
+    curve(
+        a.cash, book.quantity, place.close + 8 * row, a.equities + 8 * first,
+        a.exposures + 8 * first, count, until - first,
+    )  # fmt: skip
+    book.row = book.asked_row = row + count - 1
+    a.moment = moment
 
 
 @compiled
@@ -99,8 +96,9 @@ def decide(a: Any, s: Any, book: Any, target: float, price: float) -> bool:
 
 
 @compiled
-def trade(a: Any, s: Any, book: Any, fills: Any, raw: float, row: int) -> None:
-    """What waited fills at this bar's open. The time is filled in from the row when all is done."""
+def trade(a: Any, s: Any, book: Any, fills: Any, place: Any, row: int) -> None:
+    """What waited fills at this bar's open."""
+    raw = number(place.open, row)
     rate, leaves = book.taker_rate, a.leaving != 0
     quantity = min(a.leaving, book.quantity)
     side = -1 if leaves else 1
@@ -123,7 +121,7 @@ def trade(a: Any, s: Any, book: Any, fills: Any, raw: float, row: int) -> None:
     fee = value * rate
     if s.fee_per_unit != 0:
         fee += quantity * s.fee_per_unit
-    hold(a, book, side, quantity, price, row)
+    hold(a, book, side, quantity, price)
     book.fees += fee
     a.cash = a.cash - value if side > 0 else a.cash + value
     if fee > 0:
@@ -135,7 +133,8 @@ def trade(a: Any, s: Any, book: Any, fills: Any, raw: float, row: int) -> None:
     told = nth(fills, a.fills - 1)
     told.book, told.side, told.tag = 0, side, s.tag
     told.leg = LEG_EXIT if leaves else 0
-    told.at, told.quantity, told.price, told.raw, told.fee = row, quantity, price, raw, fee
+    told.at, told.quantity, told.price = whole(place.opened_at, row), quantity, price
+    told.raw, told.fee = raw, fee
     if price != raw:
         lost = abs(price - raw) * quantity
         spread = min(lost, s.half_spread * raw * quantity)
@@ -144,16 +143,14 @@ def trade(a: Any, s: Any, book: Any, fills: Any, raw: float, row: int) -> None:
 
 
 @compiled
-def hold(a: Any, book: Any, side: int, quantity: float, price: float, at: int) -> None:
+def hold(a: Any, book: Any, side: int, quantity: float, price: float) -> None:
     """The position after a fill, by average cost."""
     before, change = book.quantity, side * quantity
     if book.first == 0:
         book.first = a.booked = 1
     book.quantity = before + change
     if side > 0:
-        if before == 0:
-            book.opened_at = at
-            a.entered += 1
+        a.entered += before == 0
         book.cost = book.cost + change * price
     elif quantity < before:
         released = book.cost * quantity / before
@@ -161,5 +158,4 @@ def hold(a: Any, book: Any, side: int, quantity: float, price: float, at: int) -
         book.cost = book.cost - released
     else:
         book.realised = book.realised + before * price - book.cost
-        book.opened_at = 0
         book.cost = 0.0

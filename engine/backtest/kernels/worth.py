@@ -2,7 +2,7 @@
 
 `kernels/plain.py` decides and trades; here the stretches between are passed without writing a curve. While
 all money is in the market, returns are those of the prices, whose sums all combinations share; bars are
-looked at one by one only where the block they lie in may hold a new peak or a deeper fall.
+looked at one by one only where there is a new peak among them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from engine.backtest.kernels.columns import TARGET, column, number, put, record_at, whole
+from engine.backtest.kernels.columns import TARGET, number, put, record_at, whole
+from engine.backtest.kernels.lanes import LOOKED_AT, first_bit, least_and_most_at, news
 from engine.backtest.kernels.layout import (
     ACCOUNT,
     BAD_SIGNAL,
@@ -26,7 +27,6 @@ from engine.backtest.kernels.layout import (
 from engine.backtest.kernels.plain import decide, trade
 from engine.compiled import compiled
 
-BLOCK: Final = 16
 ALL_IN: Final = 1e-12
 """Cash below this part of equity is what rounding left over."""
 
@@ -45,28 +45,38 @@ def worth(world: int, until: int) -> int:
     a, s, book = _account(whole(world, 0)), _settings(whole(world, 1)), _books(whole(world, 2))
     fills, place, wants = _fills(whole(world, 4)), _places(whole(world, 6)), _wants(whole(world, 7))
     w = _worths(whole(world, 9))
-    while a.moment < until:
-        acts = stretch(a, s, w, book, place, wants, until)
-        if acts:
-            if np.isinf(book.asked):
+    target, step, again = wants.address[TARGET], wants.step[TARGET], s.again != 0
+    first, last = a.clock_row + 1, a.clock_row + until - a.moment
+    later = a.moment - a.clock_row  # the moment that follows row 0 of the clock
+    while first <= last:
+        after = min(first + LOOKED_AT, last + 1)
+        found = news(target, step, first, last, book.asked, again)
+        while found != 0:
+            ahead = first_bit(found)
+            found &= found - 1
+            asked = number(target, (first + ahead) * step)
+            if asked == book.target:
+                continue
+            if np.isinf(asked):
                 return BAD_SIGNAL
-            if decide(a, s, book, book.asked, a.price):
-                book.before, book.target = book.target, book.asked
-        if a.moment < until and (a.leaving != 0 or a.entering != 0 or a.spending != 0):
-            row = book.row + 1
-            trade(a, s, book, fills, number(place.open, row), row)
+            go_on(a, s, w, book, fills, place, first + ahead + later)
+            if decide(a, s, book, asked, number(place.close, book.row)):
+                book.before, book.target = book.target, asked
+        book.asked = number(target, (after - 1) * step)
+        first = after
+    go_on(a, s, w, book, fills, place, until)
+    a.clock_row = last
     return DONE
 
 
 @compiled
-def stretch(a: Any, s: Any, w: Any, book: Any, place: Any, wants: Any, until: int) -> bool:
-    """Pass moments until one whose target is new, that one too; whether there was one."""
-    first = a.clock_row + 1
-    last = a.clock_row + (until - a.moment)
-    target, step = wants.address[TARGET], wants.step[TARGET]
-    end, asked, acts = next_news(target, step, first, last, book.target, book.asked, s.again)
-    count = end - first + 1
-    row = book.row + 1
+def go_on(a: Any, s: Any, w: Any, book: Any, fills: Any, place: Any, moment: int) -> None:
+    """Pass the moments before `moment`; what waits fills first."""
+    count, row = moment - a.moment, book.row + 1
+    if count <= 0:
+        return
+    if a.leaving != 0 or a.entering != 0 or a.spending != 0:
+        trade(a, s, book, fills, place, row)
     pass_first(a, w, book, place, row)
     if count > 1:
         if book.quantity != 0:
@@ -75,37 +85,8 @@ def stretch(a: Any, s: Any, w: Any, book: Any, place: Any, wants: Any, until: in
             w.before = a.cash
             keep_days(w, book.quantity, a.cash, place, row + 1, row + count - 1)
     book.row = book.asked_row = row + count - 1
-    book.asked, a.price = asked, number(place.close, row + count - 1)
-    a.clock_row += count
-    a.moment += count
+    a.moment = moment
     w.bars += count
-    return acts
-
-
-@compiled
-def next_news(target: int, step: int, first: int, last: int, stands: float,
-              before: float, again: int) -> tuple[int, float, bool]:  # fmt: skip
-    """(row, its target, whether it is new): the first row from `first` with a new target, else the last."""
-    row = first
-    while row <= last:
-        if step == 1 and row + BLOCK <= last + 1:
-            said = column(target, row + BLOCK)
-            same = 0
-            for k in range(row, row + BLOCK):
-                same += said[k] == stands
-            if same == BLOCK:
-                row += BLOCK
-                before = stands
-                continue
-        for _ in range(BLOCK):
-            if row > last:
-                break
-            asked = number(target, row * step)
-            if asked != stands and (again or asked != before) and asked == asked:
-                return row, asked, True
-            before = asked
-            row += 1
-    return last, before, False
 
 
 @compiled
@@ -137,7 +118,6 @@ def pass_first(a: Any, w: Any, book: Any, place: Any, row: int) -> None:
         value = a.cash + book.quantity * number(place.close, row)
     mark(w, value)
     keep_days(w, book.quantity, a.cash, place, row, row)
-    a.equity = value
 
 
 @compiled
@@ -147,37 +127,24 @@ def pass_held(a: Any, w: Any, book: Any, place: Any, first: int, last: int) -> N
     if abs(cash) <= ALL_IN * w.before:
         w.total += number(w.returns, 2 * last) - number(w.returns, 2 * first - 2)
         w.squares += number(w.returns, 2 * last + 1) - number(w.returns, 2 * first - 1)
-        falls(w, place, cash, quantity, first, last)
+        falls(a, w, book, place, first, last)
         w.before = cash + quantity * number(place.close, last)
     else:
         for row in range(first, last + 1):
             mark(w, cash + quantity * number(place.close, row))
     keep_days(w, quantity, cash, place, first, last)
-    a.equity = w.before
 
 
 @compiled
-def falls(w: Any, place: Any, cash: float, quantity: float, first: int, last: int) -> None:
-    """Peaks and falls of what is held: bar by bar only in blocks that may hold one."""
-    closes = column(place.close, last + 1)
-    highest, deepest = (w.peak - cash) / quantity, (w.floor - cash) / quantity
-    row = first
-    while row <= last:
-        end = row + BLOCK
-        if end <= last + 1:
-            beyond = 0
-            for k in range(BLOCK):
-                price = closes[row + k]
-                beyond += (price > highest) | (price < deepest)
-            if not beyond:
-                row = end
-                continue
-        end = min(end, last + 1)
-        for k in range(row, end):
-            if closes[k] > highest or closes[k] < deepest:
-                fall(w, cash + quantity * closes[k])
-                highest, deepest = (w.peak - cash) / quantity, (w.floor - cash) / quantity
-        row = end
+def falls(a: Any, w: Any, book: Any, place: Any, first: int, last: int) -> None:
+    """Peaks and falls of what is held: without a new peak it is the lowest price that counts."""
+    cash, quantity = a.cash, book.quantity
+    least, most = least_and_most_at(place.close, place.close, first, last + 1, book.rows)
+    if most > (w.peak - cash) / quantity:
+        for row in range(first, last + 1):
+            fall(w, cash + quantity * number(place.close, row))
+    elif least < (w.floor - cash) / quantity:
+        fall(w, cash + quantity * least)
 
 
 @compiled

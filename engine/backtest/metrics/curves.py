@@ -8,6 +8,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from engine.backtest.kernels.lanes import LANES, summed
+from engine.backtest.rows import rows_after
 from engine.bars import DAY, Instants, Prices, instant
 from engine.compiled import compiled
 
@@ -97,7 +99,7 @@ def daily_rows(curve: Curve, calendar: str) -> tuple[Days, npt.NDArray[np.intp]]
     days = np.arange(first, last + 1)
     if calendar == "24/5":
         days = days[(days + 3) % 7 < 5]
-    rows = np.searchsorted(times, (days + 1) * DAY, side="right") - 1
+    rows = rows_after(times, (days + 1) * DAY) - 1
     if calendar == "XNYS":
         is_marked = np.concatenate([[True], rows[1:] != rows[:-1]])
         days, rows = days[is_marked], rows[is_marked]
@@ -162,22 +164,29 @@ _BLOCK: Final = 512
 def _walk(
     times: Instants, equity: Prices, exposure: Prices, started_at: int, capital: float
 ) -> tuple[int, int, int, float, float, int, int, int, float, float, float, bool]:
-    """The fields of `Walk`. A block without a new top or a new low is counted and not walked through."""
+    """The fields of `Walk`. Only blocks with a new top are walked through mark by mark."""
     top, top_row, lowest = capital, -1, capital
     peak, low, back, deepest, costliest = -1, -1, -2, 0.0, 0.0
-    under_water, longest, held = 0, 0, 0
+    under_water, longest, held = 0, 0, 0.0
     exposed, most_exposed, total = 0.0, 0.0, 0.0
-    for first in range(0, len(equity), _BLOCK):
-        after = min(first + _BLOCK, len(equity))
-        worths, sizes = equity[first:after], exposure[first:after]
-        total += _sum(worths)
-        exposed += _sum_of_sizes(sizes)
-        held += _count_outside(sizes, 0.0, 0.0)
-        if _count_outside(sizes, -most_exposed, most_exposed):
-            for size in sizes:
-                most_exposed = max(most_exposed, abs(size))
-        if _count_outside(worths, lowest, np.nextafter(top, -np.inf)) == 0:
+    count = len(equity)
+    for first in range(0, count, _BLOCK):
+        after = min(first + _BLOCK, count)
+        worths, least, most, sizes, largest, held_here = _of_block(equity, exposure, first, after)
+        total += worths
+        exposed += sizes
+        most_exposed = max(most_exposed, largest)
+        held += held_here
+        if most < top:
             under_water += after - first
+            if least < lowest:
+                lowest = least
+                costliest = max(costliest, top - least)
+                if 1 - least / top > deepest:
+                    deepest, peak, back = 1 - least / top, top_row, -2
+                    low = first
+                    while equity[low] != least:
+                        low += 1
             continue
         for i in range(first, after):
             worth = equity[i]
@@ -197,46 +206,25 @@ def _walk(
                     deepest, peak, low, back = 1 - worth / top, top_row, i, -2
     if lowest < top:
         longest = max(longest, times[-1] - (times[top_row] if top_row >= 0 else started_at))
-    count = len(equity)
     is_known = np.isfinite(total) and np.isfinite(exposed)
     falls = (peak, low, back, deepest, costliest, under_water, longest)
-    return (*falls, held, exposed / count, most_exposed, total / count, is_known)
-
-
-# Whole arrays, not rows from one to another: those the compiler turns into several at once.
+    return (*falls, int(held), exposed / count, most_exposed, total / count, is_known)
 
 
 @compiled
-def _count_outside(values: Prices, least: float, most: float) -> int:
-    """How many are below `least` or above `most`."""
-    count = 0
-    for i in range(len(values)):
-        count += (values[i] < least) | (values[i] > most)
-    return count
-
-
-@compiled
-def _sum(values: Prices) -> float:
-    """In four parts that do not wait for each other; the same on every machine."""
-    first = second = third = fourth = 0.0
-    for i in range(len(values) // 4):
-        first += values[4 * i]
-        second += values[4 * i + 1]
-        third += values[4 * i + 2]
-        fourth += values[4 * i + 3]
-    for i in range(len(values) // 4 * 4, len(values)):
-        first += values[i]
-    return (first + second) + (third + fourth)
-
-
-@compiled
-def _sum_of_sizes(values: Prices) -> float:
-    first = second = third = fourth = 0.0
-    for i in range(len(values) // 4):
-        first += abs(values[4 * i])
-        second += abs(values[4 * i + 1])
-        third += abs(values[4 * i + 2])
-        fourth += abs(values[4 * i + 3])
-    for i in range(len(values) // 4 * 4, len(values)):
-        first += abs(values[i])
-    return (first + second) + (third + fourth)
+def _of_block(
+    equity: Prices, exposure: Prices, first: int, after: int
+) -> tuple[float, float, float, float, float, float]:
+    """What `lanes.summed` says of these rows."""
+    blocks = (after - first) // LANES
+    worths, least, most, sizes, largest, held = summed(
+        equity.ctypes.data + 8 * first, exposure.ctypes.data + 8 * first, blocks
+    )
+    for i in range(first + blocks * LANES, after):
+        worths += equity[i]
+        least, most = min(least, equity[i]), max(most, equity[i])
+        size = abs(exposure[i])
+        sizes += size
+        largest = max(largest, size)
+        held += size != 0
+    return worths, least, most, sizes, largest, held

@@ -14,6 +14,7 @@ from engine.backtest.metrics import curves
 from engine.backtest.metrics.curves import Curve, Walk
 from engine.backtest.metrics.model import Undefined
 from engine.backtest.results import Counts, Fills, Paid, Trades
+from engine.backtest.rows import rows_after
 from engine.bars import DAY, SECOND, Bars, Prices, instant
 from shared.domain.instruments import DAYS_PER_YEAR
 
@@ -211,7 +212,7 @@ class Facts:
         assert len(self.returns) == len(days)
         grown = np.zeros(len(days))
         for bars in self.held:
-            rows = np.searchsorted(bars.closed_at, (days + 1) * DAY, side="right") - 1
+            rows = rows_after(bars.closed_at, (days + 1) * DAY) - 1
             grown += np.where(rows < 0, 1.0, bars.close[rows] / bars.open[0])
         levels = np.concatenate([[1.0], grown / len(self.held)])
         return np.asarray(levels[1:] / levels[:-1] - 1)
@@ -252,22 +253,24 @@ class Facts:
         return closed
 
     @cached_property
-    def has_won(self) -> npt.NDArray[np.bool_]:
-        return np.asarray(self.results > 0)
+    def winners(self) -> npt.NDArray[np.intp]:
+        """Which of the closed trades earned something. Rows: to pick by them is quicker than by yes and no."""
+        return np.flatnonzero(self.results > 0)
 
     @cached_property
-    def has_lost(self) -> npt.NDArray[np.bool_]:
-        return np.asarray(self.results < 0)
+    def losers(self) -> npt.NDArray[np.intp]:
+        """Which of the closed trades lost something."""
+        return np.flatnonzero(self.results < 0)
 
     @cached_property
     def won(self) -> Prices:
         """What each winning trade earned, closed only."""
-        return self.results[self.has_won]
+        return self.results[self.winners]
 
     @cached_property
     def lost(self) -> Prices:
         """What each losing trade lost, closed only, as amounts above 0."""
-        return -self.results[self.has_lost]
+        return -self.results[self.losers]
 
     @cached_property
     def durations(self) -> npt.NDArray[np.int64]:

@@ -144,11 +144,11 @@ def _average_duration(facts: Facts) -> Found:
 
 
 def _duration_won(facts: Facts) -> Found:
-    return _durations(facts.durations[facts.has_won], "winning")
+    return _durations(facts.durations[facts.winners], "winning")
 
 
 def _duration_lost(facts: Facts) -> Found:
-    return _durations(facts.durations[facts.has_lost], "losing")
+    return _durations(facts.durations[facts.losers], "losing")
 
 
 def _average_bars(facts: Facts) -> Found:

@@ -9,6 +9,7 @@ import numpy as np
 
 from engine.backtest.metrics.facts import SHORTEST_YEARLY, YEAR, Facts
 from engine.backtest.metrics.model import Definition, Found, Undefined
+from engine.backtest.rows import rows_after
 from engine.bars import DAY, Bars, Prices
 
 SAMPLE: Final = 4_096
@@ -88,7 +89,7 @@ def _by_instrument(instruments: np.ndarray, values: Prices) -> list[tuple[int, f
 
 def _daily_deviation(bars: Bars, facts: Facts) -> float:
     """Standard deviation (n - 1) of the instrument's daily returns in the run."""
-    rows = np.searchsorted(bars.closed_at, (facts.daily[0] + 1) * DAY, side="right") - 1
+    rows = rows_after(bars.closed_at, (facts.daily[0] + 1) * DAY) - 1
     closes = bars.close[rows[rows >= 0]]
     if len(closes) < 3:
         raise Undefined("fewer than two daily returns of what was traded", len(facts.fills))
