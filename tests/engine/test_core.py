@@ -348,7 +348,7 @@ def test_standings_survive_json():
 def test_a_refused_decision_leaves_the_strategy_where_it_stood():
     outcome = a_run(scripted([N] * 12), RISING)
     core, run_ = outcome.core, outcome.core.runs[RESEARCH_STRATEGY]
-    run_.evaluation.targets[0][5] = 1.0
+    run_.evaluation.target[5, 0] = 1.0
     run_.row = 5
     [action] = core.on_moment(START + 6 * MINUTE, [run_])
     assert isinstance(action, Decide)

@@ -75,7 +75,7 @@ def test_each_built_in_strategy_trades_a_market_and_says_why(name):
     bars = a_market(600, 9, sigma=0.02)
     strategy = strategy_type(name)({}, {"main": Input("X1", "1m")})
     evaluation = Evaluation(strategy, [a_bound_input()], {"main": bars})
-    said = np.array(evaluation.targets[0])
+    said = evaluation.target[:, 0]
     assert {0.0, 1.0} <= set(said[~np.isnan(said)])
     for row in (0, 40, 599):
         assert strategy.because(evaluation.moment(row))
@@ -89,7 +89,7 @@ def test_a_window_of_the_newest_bars_says_what_the_whole_series_says(name):
     rows = needed_rows(strategy)
     for last in range(1200, 1500, 7):
         tail = Evaluation(strategy, [a_bound_input()], {"main": bars[last + 1 - rows : last + 1]})
-        np.testing.assert_array_equal(tail.targets[0][-1], whole.targets[0][last])
+        np.testing.assert_array_equal(tail.target[-1, 0], whole.target[last, 0])
 
 
 def test_a_live_window_takes_each_bar_once_and_keeps_what_is_needed():
@@ -149,7 +149,7 @@ def test_the_template_loads_and_trades(tmp_path):
     assert loaded.error is None
     strategy = loaded.types["my_idea"]({}, {"main": Input("X1", "1m")})
     evaluation = Evaluation(strategy, [a_bound_input()], {"main": a_market(300, 3)})
-    assert 1.0 in evaluation.targets[0]
+    assert 1.0 in evaluation.target[:, 0]
     assert strategy.because(evaluation.moment(299)).startswith("close ")
 
 
