@@ -14,6 +14,7 @@ import orjson
 import sqlalchemy as sa
 
 from shared.db.backtests import RunRow, RunSeriesRow
+from shared.domain import clock
 from shared.report.curves import Days, extremes
 from shared.report.pictures import Columns
 from webapp.charts import thinned
@@ -27,7 +28,6 @@ SPARK_BYTES: Final = 400_000
 """Larger columns are not opened for a sparkline in a list."""
 
 _TYPES: Final = {
-    "times": "<i8",
     "equity": "<f8",
     "exposure": "<f8",
     "close": "<f8",
@@ -72,10 +72,10 @@ class Curve:
 
 def curve(run: RunRow) -> Curve:
     """The whole curve, from the starting capital on."""
-    found = columns(run.id, "times", "equity", "exposure", "close")
+    found = columns(run.id, "equity", "exposure", "close")
     capital = float(run.options["capital"])
     start = run.starts_at.timestamp()
-    times = found["times"] / NANOSECONDS
+    times = _times(run.id) / NANOSECONDS
     equity = found["equity"]
     is_before = not len(times) or start < times[0]
     if is_before:
@@ -121,7 +121,7 @@ class Kept:
 
 
 def kept(run: RunRow) -> Kept:
-    names = [name for name in _TYPES if name not in ("times", "equity", "exposure", "close")]
+    names = [name for name in _TYPES if name not in ("equity", "exposure", "close")]
     stored = _stored(run.id, (*names, "tables"))
     found = {name: _array(stored.get(name), _TYPES[name]) for name in names}
     tables = orjson.loads(zlib.decompress(stored["tables"])) if "tables" in stored else {}
@@ -170,6 +170,12 @@ def columns(run_id: int, *names: str) -> dict[str, Column]:
     """The named columns as arrays, empty where there is none."""
     stored = _stored(run_id, names)
     return {name: _array(stored.get(name), _TYPES[name]) for name in names}
+
+
+def _times(run_id: int) -> Column:
+    """int64[moments] nanoseconds, none where a run has left none."""
+    data = _stored(run_id, ("times",)).get("times")
+    return clock.unpack(zlib.decompress(data) if data else b"")
 
 
 def _stored(run_id: int, names: Sequence[str]) -> dict[str, bytes]:

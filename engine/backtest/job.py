@@ -463,28 +463,30 @@ def _run_row(
 def _store(
     session: Session, run_id: int, asked: Asked, simulated: Simulated, result: Result
 ) -> None:
+    """What is stored next is put into words while PostgreSQL takes what was stored before."""
     specification = asked.specification
-    storing.store_trades(session, run_id, result.trades)
-    storing.store_fills(session, run_id, simulated.fills)
     traded = [bound.instrument_id for bound in traded_inputs(specification.inputs)]
-    storing.store_decisions(session, run_id, simulated, traded)
-    storing.store_ledger(session, run_id, simulated)
-    columns = {
-        "times": simulated.times.astype("<i8"),
-        "equity": simulated.equity.astype("<f8"),
-        "exposure": simulated.exposure.astype("<f8"),
-        "close": _closes(specification, simulated.times),
-    }
-    storing.store_columns(session, run_id, columns)
-    parts = report_parts(
-        result.curve,
-        result.trades,
-        calendar=result.calendar,
-        hold=result.held,
-        symbols={number: one.symbol for number, one in specification.instruments.items()},
-    )
-    for name, data in parts.items():
-        storing.keep(session, run_id, name, data)
+    with ThreadPoolExecutor(1) as aside:
+        fills = aside.submit(storing.fill_lines, run_id, simulated.fills)
+        trades = aside.submit(storing.trade_lines, run_id, result.trades)
+        decisions = aside.submit(storing.decisions, simulated, traded)
+        ledger = aside.submit(storing.ledger, simulated)
+        columns = {
+            "equity": simulated.equity.astype("<f8"),
+            "exposure": simulated.exposure.astype("<f8"),
+            "close": _closes(specification, simulated.times),
+        }
+        storing.keep(session, run_id, storing.times(simulated.times) | storing.columns(columns))
+        storing.copy_fills(session, fills.result())
+        storing.copy_trades(session, trades.result())
+        parts = report_parts(
+            result.curve,
+            result.trades,
+            calendar=result.calendar,
+            hold=result.held,
+            symbols={number: one.symbol for number, one in specification.instruments.items()},
+        )
+        storing.keep(session, run_id, parts | decisions.result() | ledger.result())
 
 
 def _closes(specification: Specification, times: Any) -> Any:

@@ -166,9 +166,9 @@ class RunFillRow(Base):
 
 
 class RunSeriesRow(Base):
-    """A column of a run as zlib-compressed little-endian bytes: `times` int64 ns, the rest float64. Written by its job.
+    """A column of a run as zlib-compressed little-endian bytes, float64 unless said. Written by its job.
 
-    Names: times, equity, exposure, close, ledger (JSON lines), decisions or told (see `shared.db.run_decisions`), and what a report reads, as
+    Names: times (see `shared.domain.clock`), equity, exposure, close, ledger (JSON lines), decisions or told (see `shared.db.run_decisions`), and what a report reads, as
     `engine.backtest.report` has it: stretch, stretch.exposure, day, day.equity, day.hold, trade.return, trade.mae, trade.mfe
     (float32), tables (JSON).
     """

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import warnings
+import zlib
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from alembic import command
@@ -19,6 +21,7 @@ from shared.db.base import Base
 from shared.db.run_decisions import decisions_of
 from shared.db.schema import metadata
 from shared.db.sessions import make_engine
+from shared.domain import clock
 from shared.settings import ROOT
 
 APPEND_ONLY = (
@@ -86,6 +89,46 @@ def test_what_runs_decided_is_kept_when_it_changes_its_place(url):
         again = connection.execute(sa.text("SELECT * FROM run_decisions ORDER BY number")).all()
     assert again == before
 
+
+def test_the_times_of_runs_are_kept_when_they_are_kept_otherwise(url):
+    engine = make_engine(url, poolclass=sa.NullPool)
+    minute = 60_000_000_000
+    given = [
+        np.arange(5) * minute,
+        np.array([7]),
+        np.zeros(0),
+        np.array([0, 3, 6, 7, 8, 9]) * minute,
+    ]
+    command.upgrade(config(url), "0011")
+    with engine.begin() as connection:
+        # the code of its strategy is of no interest here
+        connection.execute(sa.text("SET LOCAL session_replication_role = replica"))
+        for number, times in enumerate(given, 1):
+            connection.execute(sa.text(A_RUN), {"id": number})
+            data = zlib.compress(times.astype("<i8").tobytes(), number % 2)
+            connection.execute(
+                sa.text("INSERT INTO run_series VALUES (:id, 'times', :data)"),
+                {"id": number, "data": data},
+            )
+
+    def kept():
+        with engine.connect() as connection:
+            rows = connection.scalars(sa.text("SELECT data FROM run_series ORDER BY run_id"))
+            return [zlib.decompress(data) for data in rows]
+
+    command.upgrade(config(url), "0012")
+    for data, times in zip(kept(), given, strict=True):
+        np.testing.assert_array_equal(clock.unpack(data), times)
+    command.downgrade(config(url), "0011")
+    assert kept() == [times.astype("<i8").tobytes() for times in given]
+
+
+A_RUN = """
+INSERT INTO runs (
+    id, strategy_type, code_hash, parameters, inputs, options, starts_at, ends_at, bars, engine, elapsed_seconds,
+    metrics, digest
+) VALUES (:id, 's', 'h', '{}', '{}', '{}', now(), now(), 1, 'core', 1, '{}', '')
+"""
 
 A_RUN_THAT_DECIDED = """
 SET LOCAL session_replication_role = replica;  -- its strategy's code is of no interest here
