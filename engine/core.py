@@ -254,7 +254,7 @@ class TradingCore:
                 requests = self._intents(origin, run, bound, signal, sized)
             except NotYetKnown as unknown:
                 outcome, reason = Outcome.NOTHING, str(unknown)
-            if not self.orders.keys().isdisjoint(r.client_order_id for r in requests):
+            if self._ordered(requests):
                 outcome, reason, requests = Outcome.NOTHING, "this moment ordered it already", ()
         decision = Decision(
             id=origin.decision_id,
@@ -286,6 +286,13 @@ class TradingCore:
             # It holds what it wants; what still works would take it away from there.
             standing.target = target
             actions.extend(self._cancels(run.id, bound.instrument_id))
+
+    def _ordered(self, requests: Sequence[OrderRequest]) -> bool:
+        """Whether one of these orders is there already."""
+        for request in requests:  # noqa: SIM110 - asked at every decision
+            if request.client_order_id in self.orders:
+                return True
+        return False
 
     def _leaves_now(self, run: StrategyRun, bound: BoundInput) -> bool:
         """Whether this very moment decided a time exit, which is not with the broker yet."""
@@ -363,16 +370,16 @@ class TradingCore:
         worth = float(rate or 1)
         held = float(portfolio.held_by(strategy_id, instrument_id))
         added = _added(held, change) * price * worth
-        replaces = strategy_id or None
+        replaces, exposure = strategy_id or None, self.exposure
         proposal = Proposal(
             order_value=added,
-            exposure_after=self.exposure.after(replaces, instrument_id, change, price) * worth,
+            exposure_after=exposure.after(replaces, instrument_id, change, price) * worth,
             equity=None if equity is None else float(equity),
             peak=float(portfolio.peak),
             closes=closes,
             values=values if worth == 1 else values * worth,
             bars_per_year=instrument.bars_per_year(interval),
-            positions_after=self.exposure.positions(instrument_id),
+            positions_after=exposure.positions(instrument_id),
             margin_after=self._margin_after(instrument_id, change, price * worth),
         )
         return self.policy.check(proposal)
@@ -397,7 +404,7 @@ class TradingCore:
 
     def take(self, decision: Decision) -> list[Action]:
         """Let a decision made by hand stand: its intents wait for their release."""
-        if any(request.client_order_id in self.orders for request in decision.requests):
+        if self._ordered(decision.requests):
             text = "this was ordered already"
             decision = replace(decision, outcome=Outcome.NOTHING, reason=text, requests=())
         for request in decision.requests:
@@ -479,7 +486,7 @@ class TradingCore:
         if first.strategy_id == BY_HAND:
             return [Submit(request) for request in requests]  # people's orders stand side by side
         replaced = self._cancels(first.strategy_id, first.instrument_id, before=first.decision_id)
-        return [*replaced, *(Submit(request) for request in requests)]
+        return replaced + [Submit(request) for request in requests]
 
     def _unprotect(self, newer: OrderRequest) -> list[Action]:
         """Cancels of the protection that `newer` and its siblings take the place of."""

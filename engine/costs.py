@@ -85,7 +85,9 @@ class Costs:
 
     @property
     def highest_rate(self) -> float:
-        return max([self.fee_rate, *(rate for _, rate in self.fee_tiers)])
+        if not self.fee_tiers:
+            return self.fee_rate
+        return max(self.fee_rate, *(rate for _, rate in self.fee_tiers))
 
     def on_top(self, price: float) -> float:
         """What a market order pays beyond `price`, as a fraction of it: before impact and minimum."""

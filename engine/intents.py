@@ -72,8 +72,14 @@ def intents_of(
     closes = 0.0
     if not held.is_flat and side.sign * float(held.quantity) < 0:
         closes = min(total, abs(float(held.quantity)))
+    opens: dict[str, Any] = (
+        {"value": number(abs(sized.value))}
+        if sized.value
+        else {"quantity": _in_lots(total - closes, instrument, number)}
+    )
     first = Leg.EXIT if closes else Leg.ENTRY
-    base = OrderRequest(
+    terms = {"quantity": _quantity(closes, held, instrument, number)} if closes else opens
+    order = OrderRequest(
         client_order_id=_order_id(origin, instrument, first),
         decision_id=origin.decision_id,
         account_id=origin.account_id,
@@ -83,35 +89,32 @@ def intents_of(
         side=side,
         type=OrderType.MARKET,
         decided_at=origin.at,
+        reduce_only=closes > 0,
         tag=said(signal.tag),
+        **terms,
     )
-    requests: list[OrderRequest] = []
-    if closes:
-        quantity = _quantity(closes, held, instrument, number)
-        requests.append(replace(base, quantity=quantity, reduce_only=True))
-    if total > closes or sized.value:
-        entry = _entry(origin, base, signal, instrument)
-        if sized.value:
-            entry = replace(entry, value=number(abs(sized.value)))
-        else:
-            entry = replace(entry, quantity=_in_lots(total - closes, instrument, number))
-        requests += [entry, *_protection(origin, entry, signal.exits, instrument)]
-    return tuple(requests)
+    if not closes:
+        return _entering(origin, order, signal, instrument)
+    if not (total > closes or sized.value):
+        return (order,)
+    own_id = _order_id(origin, instrument, Leg.ENTRY)
+    changes = {"quantity": None, **opens, "leg": Leg.ENTRY, "reduce_only": False}
+    entry = replace(order, client_order_id=own_id, **changes)
+    return order, *_entering(origin, entry, signal, instrument)
 
 
-def _entry(
-    origin: Origin, base: OrderRequest, signal: Signal, instrument: Instrument
-) -> OrderRequest:
-    """The order that opens, of the type the signal wants."""
-    entry = base
-    if base.leg is not Leg.ENTRY:
-        own_id = _order_id(origin, instrument, Leg.ENTRY)
-        entry = replace(base, client_order_id=own_id, leg=Leg.ENTRY)
+def _entering(
+    origin: Origin, order: OrderRequest, signal: Signal, instrument: Instrument
+) -> tuple[OrderRequest, ...]:
+    """The order that opens, of the type the signal wants, and its legs."""
     if isinstance(signal.entry, Limit):
-        return replace(entry, type=OrderType.LIMIT, limit_price=_price(signal.entry.price))
-    if isinstance(signal.entry, Stop):
-        return replace(entry, type=OrderType.STOP, stop_price=_price(signal.entry.price))
-    return entry
+        price = _price(signal.entry.price)
+        order = replace(order, type=OrderType.LIMIT, limit_price=price)
+    elif isinstance(signal.entry, Stop):
+        order = replace(order, type=OrderType.STOP, stop_price=_price(signal.entry.price))
+    if not signal.exits:
+        return (order,)
+    return order, *_protection(origin, order, signal.exits, instrument)
 
 
 def time_exit_of(exits: Sequence[Exit]) -> int:

@@ -466,7 +466,7 @@ def _store(
     """What is stored next is put into words while PostgreSQL takes what was stored before."""
     specification = asked.specification
     traded = [bound.instrument_id for bound in traded_inputs(specification.inputs)]
-    with ThreadPoolExecutor(1) as aside:
+    with ThreadPoolExecutor(2) as aside:
         fills = aside.submit(storing.fill_lines, run_id, simulated.fills)
         trades = aside.submit(storing.trade_lines, run_id, result.trades)
         decisions = aside.submit(storing.decisions, simulated, traded)

@@ -72,12 +72,7 @@ class Record:
         return np.divide(held, self.equity, out=np.zeros(len(held)), where=held != 0)
 
     def note(self, action: Action) -> None:
-        if isinstance(action, OrderMoved):
-            self._count(action.order, action.event)
-        elif isinstance(action, Booked):
-            self.fills.append(action)
-            self.ledger.extend(action.entries)
-        elif isinstance(action, Posted):
+        if isinstance(action, Posted):
             self.ledger.extend(action.entries)
         elif isinstance(action, Noted):
             self.noted.append(action)
@@ -86,7 +81,11 @@ class Record:
         elif isinstance(action, Failed):
             raise action.error
 
-    def _count(self, order: Order, event: OrderEvent) -> None:
+    def book(self, booked: Booked) -> None:
+        self.fills.append(booked)
+        self.ledger.extend(booked.entries)
+
+    def count(self, order: Order, event: OrderEvent) -> None:
         kind = type(event)
         if kind is Acknowledged:
             self.orders += 1
@@ -101,9 +100,10 @@ def settle(
 ) -> None:
     """Carry actions out, and what follows from them; every release is granted at once."""
     for action in actions:
-        kind = type(action)
-        if kind is OrderMoved or kind is Booked:
-            record.note(action)
+        if isinstance(action, OrderMoved):
+            record.count(action.order, action.event)
+        elif isinstance(action, Booked):
+            record.book(action)
         elif isinstance(action, Decide):
             decision = action.decision
             record.decisions.append(decision)
@@ -171,6 +171,8 @@ def replay(
                 if gc.get_count()[0] > GARBAGE:
                     gc.collect(0)
                 progress(number / count)
+    if quiet is not None:
+        quiet.told()
     return record
 
 
@@ -199,6 +201,8 @@ class Quiet:
         new[first_row] = True  # nothing was asked before
         self.news = [*np.flatnonzero(new).tolist(), len(target)]
         self.at = 0
+        self.stretches: list[tuple[int, int, float, float]] = []
+        """(first moment, one after the last, money, quantity) of those passed."""
 
     @classmethod
     def of(
@@ -218,7 +222,7 @@ class Quiet:
         return cls(core, bars, clocks[0][0], record)
 
     def passed(self, number: int) -> int:
-        """The next moment in which something may happen; those before it are on record."""
+        """The next moment in which something may happen; `told` puts those before it on record."""
         run, portfolio = self.run, self.core.portfolio
         standing = run.standings[self.instrument_id]
         held = portfolio.positions.get(self.key)
@@ -232,17 +236,12 @@ class Quiet:
         count = until - row
         if count <= 0:
             return number
-        end, cash = number + count, float(portfolio.cash)
-        last = self.closes[until - 1].item()
-        self.record.cash[number:end] = cash
-        worth = self.record.equity[number:end]
+        cash = highest = float(portfolio.cash)
+        last = self.closes.item(until - 1)
         if quantity:
-            np.multiply(self.closes[row:until], quantity, out=worth)
-            worth += cash
-            highest = float(worth.max())
+            closes = self.closes[row:until]
+            highest += quantity * float(closes.max() if quantity > 0 else closes.min())
             standing.age += count
-        else:
-            worth[:] = highest = cash
         if highest > portfolio.peak:
             portfolio.peak = highest
         run.row = until - 1
@@ -250,7 +249,24 @@ class Quiet:
         portfolio.marks[self.instrument_id] = last
         self.core.equity = cash + quantity * last
         self.core.moment_at = None  # nothing is owed for time where there is no margin
-        return end
+        self.stretches.append((number, number + count, cash, quantity))
+        return number + count
+
+    def told(self) -> None:
+        """Put what was passed on record."""
+        if not self.stretches:
+            return
+        first, after, cash, quantity = (
+            np.array(column) for column in zip(*self.stretches, strict=True)
+        )
+        counts = after - first
+        ends = np.cumsum(counts)
+        moments = np.arange(ends[-1]) + np.repeat(first - ends + counts, counts)
+        money = np.repeat(cash, counts)
+        self.record.cash[moments] = money
+        self.record.equity[moments] = (
+            money + np.repeat(quantity, counts) * self.closes[self.rows + moments]
+        )
 
 
 def _moment(

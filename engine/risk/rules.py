@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -51,10 +51,15 @@ def _unknown(rule: str, limit: float, unit: str, why: str) -> Check:
 def _answer(rule: str, value: float, limit: float, unit: str, what: str) -> Check:
     allowed = value <= limit
     relation = "within" if allowed else "over"
-    shown = (f"{value:.2%}", f"{limit:.2%}") if unit == "%" else (f"{value:,.2f}", f"{limit:,.2f}")
-    return Check(
-        rule, allowed, value, limit, unit, f"{what} {shown[0]}, {relation} the limit {shown[1]}"
-    )
+    shown = f"{value:.2%}" if unit == "%" else f"{value:,.2f}"
+    text = f"{what} {shown}, {relation} the limit {_shown(limit, unit)}"
+    return Check(rule, allowed, value, limit, unit, text)
+
+
+@lru_cache(maxsize=256)
+def _shown(limit: float, unit: str) -> str:
+    """There are a few, told over and over."""
+    return f"{limit:.2%}" if unit == "%" else f"{limit:,.2f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,7 @@ class MaxDrawdown:
         below = f"marked equity below its peak by {drawdown:.2%}"
         allowed = drawdown < self.max_fraction
         relation = "under" if allowed else "at or over"
-        text = f"{below}, {relation} the limit {self.max_fraction:.2%}"
+        text = f"{below}, {relation} the limit {_shown(self.max_fraction, '%')}"
         return Check("max_drawdown", allowed, drawdown, self.max_fraction, "%", text)
 
 

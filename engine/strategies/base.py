@@ -174,7 +174,7 @@ class Moment:
         return self._bars()
 
     def __getitem__(self, name: str) -> float:
-        return float(self._columns[name][self.row])
+        return float(self._columns[name].item(self.row))
 
     def before(self, name: str, bars: int = 1) -> float:
         """A feature's value `bars` moments ago; NaN before there was one."""

@@ -124,7 +124,11 @@ class InstallationDiffRow(Base):
 
 
 class RunTradeRow(Base):
-    """One round trip of a run: from flat to flat in one instrument. Open ones have no exit. Written by its job."""
+    """One round trip of a run: from flat to flat in one instrument. Open ones have no exit. Written by its job.
+
+    `instrument_id` is one of the run's inputs, which its job has read: asking the database again for every
+    row would take as long as storing it. Instruments are never deleted.
+    """
 
     __tablename__ = "run_trades"
 
@@ -132,7 +136,7 @@ class RunTradeRow(Base):
         sa.ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True
     )
     number: Mapped[int] = mapped_column(primary_key=True)
-    instrument_id: Mapped[int] = mapped_column(sa.ForeignKey("instruments.id"))
+    instrument_id: Mapped[int]
     side: Mapped[str]
     quantity: Mapped[Decimal]
     entry_at: Mapped[datetime]
@@ -148,7 +152,7 @@ class RunTradeRow(Base):
 
 
 class RunFillRow(Base):
-    """One fill of a run. Written by its job."""
+    """One fill of a run; `instrument_id` as with its trades. Written by its job."""
 
     __tablename__ = "run_fills"
 
@@ -156,7 +160,7 @@ class RunFillRow(Base):
         sa.ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True
     )
     number: Mapped[int] = mapped_column(primary_key=True)
-    instrument_id: Mapped[int] = mapped_column(sa.ForeignKey("instruments.id"))
+    instrument_id: Mapped[int]
     side: Mapped[str]
     leg: Mapped[str]
     quantity: Mapped[Decimal]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import lru_cache
 from hashlib import sha1
 from typing import Final
 from uuid import UUID, SafeUUID
@@ -24,10 +23,17 @@ def _named(name: str) -> UUID:
     return found
 
 
-@lru_cache(maxsize=16)
+_newest: tuple[datetime | None, str] = (None, "")
+
+
 def _written(at: datetime) -> str:
-    """A moment has several ids."""
-    return at.isoformat()
+    """A moment has several ids, one after another; to hash it takes as long as to write it."""
+    global _newest
+    known, text = _newest
+    if at is not known:
+        text = at.isoformat()
+        _newest = (at, text)
+    return text
 
 
 def decision_id(
