@@ -133,10 +133,8 @@ class Machine:
         given = self.specification
         series = [bars.closed_at for bars in (*given.bars.values(), *given.finer)]
         first = series[0]
-        if all(_same(other, first) for other in series[1:]):
-            times = first
-        else:
-            times = np.unique(np.concatenate(series))
+        self.one_clock = all(_same(other, first) for other in series[1:])
+        times = first if self.one_clock else np.unique(np.concatenate(series))
         if given.starts_at is None:
             return times
         return times[np.searchsorted(times, nanoseconds(given.starts_at), side="right") :]
@@ -333,7 +331,7 @@ class Machine:
         settings["grid"] = (
             aligned
             and self.specification.starts_at is None
-            and all(_same(closed_at, self.times) for closed_at in every)
+            and (self.one_clock or all(_same(closed_at, self.times) for closed_at in every))
         )
         if settings["grid"]:
             self.books["closes_now"] = 1

@@ -1,4 +1,7 @@
-"""The floor: tasks A to D as plain loops, one pass over the bars, nothing kept that was not asked for."""
+"""The floor: tasks A to D as plain loops, one pass over the bars, nothing kept that was not asked for.
+
+Of A every fill and equity per bar is asked, whatever the strategy.
+"""
 
 from __future__ import annotations
 
@@ -197,10 +200,11 @@ def portfolio(open_: Any, close: Any, capital: float, fee: float, share: float) 
 def exponential_cross(
     open_: Any, close: Any, short: int, long: int, capital: float, fee: float
 ) -> Any:
-    """A with exponential averages: (entries, final equity, equity per bar)."""
+    """A with exponential averages; what it gives is what `cross` gives."""
     n = len(close)
     equity = np.empty(n)
-    cash, held, wants, entries = capital, 0.0, False, 0
+    fills = np.empty((n // 4, 4))
+    cash, held, wants, entries, count = capital, 0.0, False, 0, 0
     near = far = close[0]
     a, b = 2 / (short + 1), 2 / (long + 1)
     for t in range(n):
@@ -208,15 +212,29 @@ def exponential_cross(
             held = cash / (open_[t] * (1 + fee))
             cash = 0.0
             entries += 1
+            fills[count, 0], fills[count, 1], fills[count, 2], fills[count, 3] = (
+                t,
+                1,
+                held,
+                open_[t],
+            )
+            count += 1
         elif not wants and held > 0.0:
             cash = held * open_[t] * (1 - fee)
+            fills[count, 0], fills[count, 1], fills[count, 2], fills[count, 3] = (
+                t,
+                -1,
+                held,
+                open_[t],
+            )
+            count += 1
             held = 0.0
         if t > 0:
             near = (1 - a) * near + a * close[t]
             far = (1 - b) * far + b * close[t]
         wants = t >= long - 1 and near > far
         equity[t] = cash + held * close[t]
-    return entries, equity[-1], equity
+    return entries, equity[-1], equity, fills[:count]
 
 
 @njit(cache=True)

@@ -52,11 +52,9 @@ def own_equity(
     total = a.capital
     for k in range(a.booked):
         book = nth(books, nth(books, k).booked)
-        gained = book.realised - book.fees
-        if book.quantity != 0:
-            value = book.quantity * book.mark if book.has_mark else book.cost
-            gained += value - book.cost
-        total += gained
+        # Where nothing is held there is no cost: asking first would only make the processor guess.
+        value = book.quantity * book.mark if book.has_mark else book.cost
+        total += book.realised - book.fees + (value - book.cost)
     return total
 
 

@@ -110,7 +110,7 @@ def grid_moment(
             if nth(books, i).works:
                 nth(books, i).row = row
         on_bars(a, s, books, orders, fills, places, ready)
-        for i in range(a.count):
+        for i in range(a.count if a.works else 0):
             book = nth(books, i)
             if book.works:
                 book.mark, book.has_mark = number(nth(places, i).close, row), 1
@@ -118,9 +118,8 @@ def grid_moment(
     for k in range(a.booked):
         i = nth(books, k).booked
         book = nth(books, i)
-        if book.quantity != 0:
-            book.mark, book.has_mark = number(nth(places, i).close, row), 1
-            worth += book.quantity * book.mark
+        book.mark, book.has_mark = number(nth(places, i).close, row), 1
+        worth += book.quantity * book.mark
     a.equity = worth
 
 

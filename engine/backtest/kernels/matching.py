@@ -58,6 +58,8 @@ def on_bars(a: Any, s: Any, books: Any, orders: Any, fills: Any, places: Any,
                 whole(nth(places, i).opened_at, row),
             )
             fill(a, s, books, orders, fills, i, slot, price, opened_at, maker)
+    if not a.works:
+        return
     for i in range(a.count):
         book = nth(books, i)
         if book.works == 0 or not book.closes_now or is_quiet(s, places, i, book.row):
