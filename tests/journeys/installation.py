@@ -26,7 +26,8 @@ STOP_SECONDS: Final = 45.0
 class Installation:
     """What a person has after `make run`. `start` and Ctrl-C (`stop`) as often as wanted."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, speed: int = SPEED) -> None:
+        self._speed = speed
         self.home = folder / "home"
         self.strategies = self.home / "strategies"
         self._folder = folder
@@ -42,7 +43,7 @@ class Installation:
         bare = {k: v for k, v in os.environ.items() if k not in VARIABLES.values()}
         mine = {
             "SERAPHIM_HOME": str(self.home),
-            "SERAPHIM_SIMULATED_SPEED": str(SPEED),
+            "SERAPHIM_SIMULATED_SPEED": str(self._speed),
             "PORT": str(self._port),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
