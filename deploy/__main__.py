@@ -1,7 +1,5 @@
 """`python -m deploy` is `seraphim`."""
 
-import sys
+from deploy.cli import script
 
-from deploy.cli import main
-
-sys.exit(main())
+script()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import importlib
+import os
 import sys
+import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, NoReturn
 
 from deploy.exits import Exit, Stop
 
@@ -34,6 +38,20 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "kill": ("stop trading now: cancel all, halt everything", "deploy.commands.kill"),
 }
 """Command -> what it does, and the module with its `configure(parser)` and `run(args, settings)`."""
+
+
+def script() -> NoReturn:
+    """Run the command of this process and leave it."""
+    code = main()
+    working = [one for one in threading.enumerate() if one is not threading.main_thread()]
+    if not any(one.is_alive() and not one.daemon for one in working):
+        # Everything is done and written: taking a large process apart piece by piece helps nobody.
+        atexit._run_exitfuncs()
+        with suppress(OSError):  # what cannot be written is told by the usual way out
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

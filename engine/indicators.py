@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from engine import rolling
 
@@ -69,6 +68,13 @@ def _combined(operation: Operation, left: Feature, right: Feature | float) -> Fe
     with np.errstate(divide="ignore", invalid="ignore"):
         values = operation(left.values, right.values)
     return Feature(values, max(left.memory, right.memory), left.input)
+
+
+def _series(*columns: Column) -> tuple[Any, ...]:
+    """Columns as `ta` wants them."""
+    import pandas as pd  # only these indicators wait for it
+
+    return tuple(pd.Series(column) for column in columns)
 
 
 def _check(window: int, at_least: int = 1) -> None:
@@ -156,7 +162,7 @@ def adx(high: Column, low: Column, close: Column, window: int = 14) -> Feature:
         return Feature(np.full(len(close), np.nan), 2 * RECURSIVE * window)
     from ta.trend import ADXIndicator
 
-    columns = (pd.Series(high), pd.Series(low), pd.Series(close))
+    columns = _series(high, low, close)
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.simplefilter(
             "ignore", RuntimeWarning
@@ -171,7 +177,8 @@ def macd(
     """(line, signal, histogram): the difference of two exponential averages, its average, and their gap."""
     from ta.trend import MACD
 
-    found = MACD(pd.Series(values), window_slow=slow, window_fast=fast, window_sign=signal)
+    (series,) = _series(values)
+    found = MACD(series, window_slow=slow, window_fast=fast, window_sign=signal)
     memory = RECURSIVE * (slow + signal + 2) // 2
     columns = (found.macd(), found.macd_signal(), found.macd_diff())
     line, average, gap = (Feature(c.to_numpy(np.float64), memory) for c in columns)
@@ -184,7 +191,7 @@ def stochastic(
     """(%K, %D): where the close stands in the range of `window` bars, 0 to 100, and its simple average."""
     from ta.momentum import StochasticOscillator
 
-    columns = (pd.Series(high), pd.Series(low), pd.Series(close))
+    columns = _series(high, low, close)
     found = StochasticOscillator(*columns, window=window, smooth_window=smooth)
     k, d = found.stoch().to_numpy(np.float64), found.stoch_signal().to_numpy(np.float64)
     return Feature(k, window), Feature(d, window + smooth - 1)
@@ -194,7 +201,7 @@ def cci(high: Column, low: Column, close: Column, window: int = 20) -> Feature:
     """Commodity channel index: typical price from its average, in 0.015 mean absolute deviations (`ta`)."""
     from ta.trend import CCIIndicator
 
-    columns = (pd.Series(high), pd.Series(low), pd.Series(close))
+    columns = _series(high, low, close)
     return Feature(CCIIndicator(*columns, window=window).cci().to_numpy(np.float64), window)
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -150,6 +149,8 @@ def _head(series: Series) -> bytes:
 
 
 def _content(series: Series, raw: bytes, content_hash: str) -> Content:
+    import pandas as pd  # not needed for bars that are read from their file
+
     types = {name: "int64" if name.endswith("_at") else "float64" for name in _COLUMNS}
     frame = pd.read_csv(io.BytesIO(raw), header=None, names=list(_COLUMNS), dtype=types)[::-1]
     columns = {name: frame[name].to_numpy() for name in _COLUMNS}

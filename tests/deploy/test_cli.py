@@ -66,3 +66,50 @@ def test_the_help_of_up_lists_every_exit_code(clean, capsys):
     said = capsys.readouterr().out
     assert set(MEANINGS) == set(Exit)
     assert all(f"{int(code):>3}  {meaning}" in said for code, meaning in MEANINGS.items())
+
+
+def test_a_backtest_does_not_wait_for_pandas():
+    code = (
+        "import sys, deploy.commands.backtest, engine.backtest.job; print('pandas' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "False\n", done.stderr
+
+
+LEAVING = """
+import atexit, threading, time
+from deploy import cli
+cli.main = lambda: 7
+atexit.register(print, "cleared up")
+def work():
+    time.sleep(0.2)
+    print("worked to the end")
+if {works}:
+    threading.Thread(target=work).start()
+print("said", end=" ")
+cli.script()
+"""
+
+
+@pytest.mark.parametrize(
+    ("works", "said"),
+    [(False, "said cleared up\n"), (True, "said worked to the end\ncleared up\n")],
+)
+def test_a_process_is_left_with_everything_said_and_done(works, said):
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVING.format(works=works)],
+        cwd=ROOT, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (7, said, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_what_cannot_be_written_is_no_success():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", LEAVING.format(works=False).replace("7", "0")],
+            cwd=ROOT, stdout=full, stderr=subprocess.PIPE, timeout=30,
+        )  # fmt: skip
+    assert done.returncode != 0
