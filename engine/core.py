@@ -39,7 +39,7 @@ from engine.indicators import Column
 from engine.intents import NotYetKnown, Origin, intents_of, said, time_exit_of
 from engine.portfolio import Portfolio
 from engine.risk.rules import Proposal, RiskPolicy, annual_volatility
-from engine.sizing import Facts, Sized, size
+from engine.sizing import Facts, Sized, size, wanted_exposure
 from engine.standing import NAN, Standing, StrategyRun
 from engine.strategies.evaluation import BoundInput
 from shared.domain.decisions import Check, Decision, Outcome
@@ -172,12 +172,17 @@ class TradingCore:
         band = run.sizing.band
         if band is None or target != standing.target or target == 0 or self._working(run, bound):
             return False
-        equity = float(self.portfolio.strategy_equity(run.id, run.allocation))
         mark = self.portfolio.marks.get(bound.instrument_id)
-        if mark is None or equity <= 0:
+        rate = self.portfolio.rate(self.instruments[bound.instrument_id].quote_asset)
+        if mark is None or not rate:
             return False
-        held = float(self.portfolio.position(run.id, bound.instrument_id).quantity)
-        return abs(held * mark / equity - target * run.sizing.fraction) > band
+        equity = float(self.portfolio.strategy_equity(run.id, run.allocation)) / float(rate)
+        if equity <= 0:
+            return False
+        held = float(self.portfolio.held_by(run.id, bound.instrument_id))
+        volatility = self._volatility(run, bound) if run.sizing.method == "volatility" else None
+        wanted = wanted_exposure(target, run.sizing, equity, mark, volatility)
+        return wanted is not None and abs(held * mark / equity - wanted) > band
 
     def _age(self, run: StrategyRun, at: datetime, actions: list[Action]) -> None:
         """Positions grow one bar older; those past their time leave."""

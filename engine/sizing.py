@@ -32,7 +32,7 @@ class Sizing:
     quantity    `quantity` base units
     value       `value` quote units
     volatility  the allocation scaled by `annual_volatility` over the instrument's own, at most 1
-    `band`: act again when the exposure has left the target by this fraction of the allocation.
+    `band`: act again when the exposure has left what the method wants by this fraction of the allocation.
     """
 
     method: str = "fraction"
@@ -139,6 +139,8 @@ def size(target: float, sizing: Sizing, facts: Facts, instrument: Instrument) ->
     if wanted is None:
         return Sized(0.0, 0.0, tuple(steps), "the instrument's volatility is not known yet")
     change = wanted / facts.price - facts.held
+    if abs(change) <= _DUST * abs(facts.held):
+        change = 0.0  # rounding
     steps.append(
         Step("change", change, f"{wanted:.10g} at {facts.price:.10g}, less {facts.held:.10g} held")
     )
@@ -196,6 +198,19 @@ def _wanted_value(target: float, sizing: Sizing, facts: Facts, steps: list[Step]
     wanted = target * share * facts.equity
     steps.append(Step("target", wanted, f"{target:g} x {share:g} of {facts.equity:.10g} allocated"))
     return wanted
+
+
+def wanted_exposure(
+    target: float, sizing: Sizing, equity: float, price: float, volatility: float | None
+) -> float | None:
+    """The signed value of the position wanted, as a fraction of equity; None when it cannot be known."""
+    if sizing.method == "quantity":
+        return target * sizing.quantity * price / equity
+    if sizing.method == "value":
+        return target * sizing.value / equity
+    if sizing.method == "volatility":
+        return target * min(1.0, sizing.annual_volatility / volatility) if volatility else None
+    return target * sizing.fraction
 
 
 def _affordable(added: float, closes: float, facts: Facts, steps: list[Step]) -> float:

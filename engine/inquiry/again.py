@@ -15,7 +15,8 @@ from engine import catalogue
 from engine.bars import SECOND, Bars, instant, nanoseconds
 from engine.core import FAILURES
 from engine.narrator import stopped_at_error
-from engine.sizing import Sizing
+from engine.risk.rules import annual_volatility
+from engine.sizing import Sizing, wanted_exposure
 from engine.strategies.base import BaseStrategy, Input
 from engine.strategies.evaluation import BoundInput, Evaluation, needed_rows
 from engine.strategies.registry import NoSuchStrategy
@@ -24,6 +25,7 @@ from engine.why_facts import (
     FeatureFacts,
     SignalFacts,
 )
+from shared.domain.instruments import Instrument
 from shared.domain.market import interval_text
 
 PICTURED: Final = 90
@@ -120,7 +122,7 @@ def _on_grid(at: datetime, interval: int) -> datetime:
 def signal_of(
     subject: Subject,
     seen: Seen,
-    instrument_id: int,
+    instrument: Instrument,
     held: float,
     standing: float,
     worth: float | None,
@@ -134,16 +136,21 @@ def signal_of(
         error = seen.error or subject.error
         return SignalFacts(needed=subject.needed, had=had, standing=standing, error=error)
     place = [b.instrument_id for b in evaluation.traded]
-    if instrument_id not in place:
+    if instrument.id not in place:
         return None
-    bound = evaluation.traded[place.index(instrument_id)]
+    bound = evaluation.traded[place.index(instrument.id)]
     try:
         now, before, because = _said(evaluation, bound, seen.row, held)
     except FAILURES as error:
         text = stopped_at_error(error)
         return SignalFacts(needed=subject.needed, had=had, standing=standing, error=text)
     bar = evaluation.bar_of(bound, seen.row)
-    exposure = held * bar.close / worth if bar is not None and worth else None
+    exposure = wanted = None
+    if bar is not None and worth:
+        exposure = held * bar.close / worth
+        if not math.isnan(now):
+            volatility = _volatility(evaluation, subject.sizing, bound, instrument, seen.row)
+            wanted = wanted_exposure(now, subject.sizing, worth, bar.close, volatility)
     return SignalFacts(
         target=now,
         before=before,
@@ -154,9 +161,18 @@ def signal_of(
         features=tuple(_features(evaluation, seen.row)),
         caveat=_caveat(evaluation),
         exposure=exposure,
-        wanted=now * subject.sizing.fraction if not math.isnan(now) else None,
+        wanted=wanted,
         band=subject.sizing.band,
     )
+
+
+def _volatility(
+    evaluation: Evaluation, sizing: Sizing, bound: BoundInput, instrument: Instrument, row: int
+) -> float | None:
+    if sizing.method != "volatility":
+        return None
+    closes, _ = evaluation.recent(bound, row, sizing.window + 1)
+    return annual_volatility(closes, sizing.window, instrument.bars_per_year(bound.interval))
 
 
 def _said(

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from engine.books import as_instrument
 from engine.history import series_bars
 from engine.inquiry.again import Seen, Subject, drawn, signal_of, subject_of
 from engine.inquiry.circumstances import life_then, machine_time, market_then, notes_on, states_then
@@ -108,7 +109,7 @@ def of_strategy(session: Session, request: WhyRequest, at: datetime) -> Found:
     decision, earlier = own.pick(decisions), own.earlier(seen.moment)
     standing = standing_of(decision, earlier, held)
     use = own.worth(row.allocation, seen.moment)
-    signal = signal_of(subject, seen, instrument.id, held, standing, use)
+    signal = signal_of(subject, seen, as_instrument(instrument), held, standing, use)
     facts = Facts(
         name=row.name,
         symbol=instrument.symbol,
@@ -203,7 +204,7 @@ def of_run(session: Session, request: WhyRequest, at: datetime) -> Found:
         held=held,
         bar=bar_at(session, seen, instrument, at),
         inputs=inputs_at(subject, seen),
-        signal=signal_of(subject, seen, instrument.id, held, standing, None),
+        signal=signal_of(subject, seen, as_instrument(instrument), held, standing, None),
         decision=decision,
         earlier=earlier,
         fills=() if decision else own.fills(seen.moment - span(seen.interval), seen.moment),

@@ -293,6 +293,39 @@ def test_a_band_rebalances_a_drifted_position():
     assert [f[0] for f in fills(banded)] == ["buy", "sell"]
 
 
+@pytest.mark.parametrize(
+    ("sizing", "sides"),
+    [
+        # of 120,000 then 50 % is held and 33 % wanted: within the band, and beyond it
+        (Sizing("value", value=40_000, band=0.2), ["buy"]),
+        (Sizing("value", value=40_000, band=0.1), ["buy", "sell"]),
+        # units are what they were, whatever they are worth
+        (Sizing("quantity", quantity=400, band=0.01), ["buy"]),
+    ],
+)
+def test_a_band_is_around_what_the_sizing_wants(sizing, sides):
+    bars = bars_of([100, 100, 100, 150, 150, 150, 150, 150], spread=0.001)
+    found = a_run(scripted([1] * 8), bars, sizing=sizing, capital=100_000.0)
+    assert [f[0] for f in fills(found)] == sides
+    assert len(found.record.decisions) == len(sides)
+
+
+def test_a_band_around_a_volatility_is_left_when_the_volatility_has_changed():
+    rng = np.random.default_rng(4)
+    calm, wild = (
+        np.exp(rng.normal(0, 0.0001, 60).cumsum()),
+        np.exp(rng.normal(0, 0.002, 60).cumsum()),
+    )
+    closes = 100 * np.concatenate([calm, calm[-1] * wild])
+    sizing = Sizing("volatility", annual_volatility=0.05, window=20, band=0.3)
+    found = a_run(
+        scripted([N] * 30 + [1] * 90), bars_of(list(closes), spread=0.0001), sizing=sizing
+    )
+    decided = [d.decided_at for d in found.record.decisions if d.outcome == "ordered"]
+    assert 2 <= len(decided) <= 6  # the first, and what the change asks for; not every bar
+    assert decided[1] > START + 60 * MINUTE
+
+
 @given(
     st.lists(st.sampled_from([0.0, 0.5, 1.0, N]), min_size=40, max_size=40),
     st.integers(0, 10),

@@ -93,6 +93,15 @@ def test_what_rounding_left_of_money_that_was_all_spent_buys_nothing(method, hel
     assert left.change * 100 + left.value == pytest.approx(1e-2)
 
 
+def test_what_rounding_makes_of_a_target_that_is_met_is_no_order():
+    """The change would be some 1e-14 units, and cost the least fee."""
+    sizing = Sizing("quantity", quantity=9.6)
+    met = size(1.0, sizing, facts(price=105.98, held=9.6 * (1 - 1e-15)), X)
+    assert (met.change, met.value, met.is_met) == (0.0, 0.0, True)
+    more = size(1.0, sizing, facts(price=105.98, held=9.6 * (1 - 1e-6)), X)
+    assert more.change == pytest.approx(9.6e-6, rel=1e-3)
+
+
 def test_float_noise_loses_no_lot():
     assert lots(0.3, 0.1) == 3
     assert lots(0.29999, 0.1) == 2

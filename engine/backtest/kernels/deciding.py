@@ -177,6 +177,8 @@ def sized(a: Any, s: Any, books: Any, orders: Any, places: Any, i: int,
         told.reason = NO_VOLATILITY
         return False
     change = value / price - held
+    if abs(change) <= DUST * abs(held):
+        change = 0.0
     closes = min(abs(change), abs(held)) if change * held < 0 else 0.0
     if value * held >= 0 and closes != 0:
         return rounded(book, told, math.copysign(closes, change), 0.0)
@@ -449,7 +451,8 @@ def hand_in(a: Any, books: Any, orders: Any, i: int, new: int, slot: int, at: in
 
 
 @compiled
-def left_band(a: Any, s: Any, books: Any, orders: Any, i: int, target: float) -> bool:
+def left_band(a: Any, s: Any, books: Any, orders: Any, places: Any, i: int,
+              target: float) -> bool:  # fmt: skip
     """`_left_band`: the exposure has drifted from an unchanged target by more than the band."""
     book = nth(books, i)
     if not s.has_band or target != book.target or target == 0:
@@ -460,4 +463,22 @@ def left_band(a: Any, s: Any, books: Any, orders: Any, i: int, target: float) ->
     equity = own_equity(a, books)
     if not book.has_mark or equity <= 0:
         return False
-    return abs(book.quantity * book.mark / equity - target * s.fraction) > s.band
+    if s.grid:
+        book.asked_row = a.moment
+    wanted = wanted_exposure(s, book, places, i, target, equity)
+    return abs(book.quantity * book.mark / equity - wanted) > s.band  # false for NaN
+
+
+@compiled
+def wanted_exposure(s: Any, book: Any, places: Any, i: int, target: float, equity: float) -> float:
+    """`wanted_exposure`, NaN when it cannot be known."""
+    if s.method == QUANTITY:
+        return target * s.units * book.mark / equity
+    if s.method == VALUE:
+        return target * s.amount / equity
+    if s.method == VOLATILITY:
+        found = volatility_of(book, places, i, s.volatility_window)
+        if np.isnan(found) or found == 0:
+            return np.nan
+        return target * min(1.0, s.annual_volatility / found)
+    return target * s.fraction

@@ -163,7 +163,7 @@ def hear(a: Any, s: Any, books: Any, orders: Any, decisions: Any, places: Any,
         if np.isinf(target):
             return BAD_SIGNAL
         known = target == book.target or (target == asked and not s.again)
-        if known and not left_band(a, s, books, orders, i, target):
+        if known and not left_band(a, s, books, orders, places, i, target):
             continue
         wrong = decide(a, s, books, orders, decisions, places, wants, i, SIGNAL, target, s.tag, at)  # fmt: skip
         if wrong != DONE:

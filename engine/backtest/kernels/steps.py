@@ -92,13 +92,14 @@ def act(world: int, i: int, target: float, tag: int) -> int:
 @compiled
 def drifted(world: int, i: int, target: float) -> bool:
     """Whether an unchanged target is to be met again."""
-    a, s, books, orders = (
+    a, s, books, orders, places = (
         _account(whole(world, 0)),
         _settings(whole(world, 1)),
         _books(whole(world, 2)),
         _orders(whole(world, 3)),
+        _places(whole(world, 6)),
     )
-    return left_band(a, s, books, orders, i, target)
+    return left_band(a, s, books, orders, places, i, target)
 
 
 @compiled
