@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from msgspec import Struct
+
 from shared.domain.market import Bar, Quote
 from shared.domain.orders import OrderType, Side
 
@@ -81,8 +83,7 @@ def _share(raw: Any) -> float | None:
     return share
 
 
-@dataclass(slots=True)
-class Level:
+class Level(Struct):
     """The price side of a working order.
 
     limit    where a limit order trades, and a stop limit once it is triggered

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
+from functools import cache, partial
 from typing import Any, Final
 
 from sqlalchemy.orm import Session
@@ -22,35 +23,44 @@ Used = tuple[str, Bars, str, str, Decimal | None]
 """An input's key, its bars, their source, and the calendar and tick of its instrument."""
 
 
+Looked = Callable[[], dict[str, Any]]
+"""{"policy", "counted", "inputs": {key: {"counts", "findings"}}} of the bars, when it is asked for."""
+
+
 def looked_over(
     session: Session, request: BacktestRequest, inputs: Iterable[Used], starts_at: datetime | None
-) -> dict[str, Any]:
-    """{"policy", "counted", "inputs": {key: {"counts", "findings"}}}; JobRefused if the policy refuses them."""
+) -> Looked:
+    """A look at the bars, which needs no session. JobRefused at once if the policy refuses them."""
     kinds = _kinds(request)
-    found: dict[str, Any] = {}
-    for key, bars, source, calendar, tick in inputs:
-        report = look(session, bars, source, calendar, tick, starts_at)
-        if request.data_policy == "refuse" and (why := quality.refused(report, kinds)):
+    looks = {one[0]: _look(session, *one[1:], starts_at) for one in inputs}
+
+    def looked() -> dict[str, Any]:
+        found = {key: _kept(look()) for key, look in looks.items()}
+        return {"policy": request.data_policy, "counted": list(kinds), "inputs": found}
+
+    if request.data_policy != "refuse":
+        return looked
+    for key, look in looks.items():
+        if why := quality.refused(look(), kinds):
             raise JobRefused(
                 f"{key}: these bars are refused: {why}. Choose other bars or another range, or let the run warn"
             )
-        found[key] = _kept(report)
-    return {"policy": request.data_policy, "counted": list(kinds), "inputs": found}
+    return looked
 
 
-def look(
+def _look(
     session: Session,
     bars: Bars,
     source: str,
     calendar: str,
     tick: Decimal | None,
     starts_at: datetime | None,
-) -> quality.Report:
-    """What is found in the stored ones among the bars that a run trades on."""
+) -> Callable[[], quality.Report]:
+    """What is found in the stored ones among the bars that a run trades on; looked for once."""
     stored = bars[~bars.filled].between(starts_at, None)
     is_daily = bars.interval * SECOND >= DAY
     adjusted = series_content.adjusted_closes(session, stored, source) if is_daily else None
-    return quality.look(stored, calendar, tick=tick, adjusted=adjusted)
+    return cache(partial(quality.look, stored, calendar, tick=tick, adjusted=adjusted))
 
 
 def _kinds(request: BacktestRequest) -> tuple[str, ...]:

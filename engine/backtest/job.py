@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -21,7 +21,6 @@ from sqlalchemy.orm import Session
 from engine import catalogue, series_content
 from engine.backtest import bars_policy, memory, provenance, storing
 from engine.backtest.metrics import Curve, Metric, as_json, measure
-from engine.backtest.provenance import Origin
 from engine.backtest.report import report_parts
 from engine.backtest.results import Simulated, Trades
 from engine.backtest.simulation import simulate
@@ -79,19 +78,20 @@ class Asked:
     inputs: dict[str, Any]
     code_hash: str
     simulated: bool
-    data: dict[str, Any]
-    """What is wrong with the bars, as `engine.backtest.bars_policy.looked_over` tells it."""
+    data: bars_policy.Looked
+    """What is wrong with the bars. To look takes its time."""
     chosen: Chosen
 
 
 def run(request: BacktestRequest, work: Work) -> dict[str, Any]:
     """The body of a backtest job; {"run_id", "link", "text"}."""
     with memory.no_search_for_garbage(), ThreadPoolExecutor(1) as aside:
-        return _run(request, work, aside.submit(provenance.origin))  # git answers meanwhile
+        return _run(request, work, aside)
 
 
-def _run(request: BacktestRequest, work: Work, origin: Future[Origin]) -> dict[str, Any]:
+def _run(request: BacktestRequest, work: Work, aside: Executor) -> dict[str, Any]:
     started = time.monotonic()
+    tree = aside.submit(provenance.work_tree)  # git answers meanwhile
     work.progress(0.0, "reading bars")
     with work.sessions() as session:
         series_content.one_moment(session)  # bars and their hash belong together
@@ -106,15 +106,17 @@ def _run(request: BacktestRequest, work: Work, origin: Future[Origin]) -> dict[s
         simulated = simulate(asked.specification, progress=progress)
     except BadSignal as error:
         raise JobRefused(f"{request.strategy_type}: {error}") from error
+    # Not before: it would take turns with the core, which leaves Python's lock to nobody.
+    data = aside.submit(asked.data)
     result = conclude(asked.specification, simulated, asked.chosen)
     elapsed = time.monotonic() - started
     gate = _examined(request, asked, simulated, elapsed, work)
     work.progress(0.95, "storing")
     with work.sessions() as session:
         work.hold(session)
-        row = _run_row(request, asked, simulated, result, bars, elapsed, work)
+        row = _run_row(request, asked, data.result(), simulated, result, bars, elapsed, work)
         row.gate = gate
-        origin.result().record(session, row, request)
+        provenance.origin(tree.result()).record(session, row, request)
         session.add(row)
         session.flush()
         _store(session, row.id, asked, simulated, result)
@@ -417,6 +419,7 @@ def _summary(result: Result) -> str:
 def _run_row(
     request: BacktestRequest,
     asked: Asked,
+    data: dict[str, Any],
     simulated: Simulated,
     result: Result,
     bars: int,
@@ -443,7 +446,7 @@ def _run_row(
             "margin": specification.margin.as_json(),
             "starts_at": request.starts_at,
             "ends_at": request.ends_at,
-            "data": asked.data,
+            "data": data,
             "universe_id": request.universe_id,
             "ambiguous_bars": simulated.counts.ambiguous_bars,
             "why_core": simulated.why,
@@ -466,7 +469,7 @@ def _store(
     """What is stored next is put into words while PostgreSQL takes what was stored before."""
     specification = asked.specification
     traded = [bound.instrument_id for bound in traded_inputs(specification.inputs)]
-    with ThreadPoolExecutor(2) as aside:
+    with ThreadPoolExecutor(1) as aside:
         fills = aside.submit(storing.fill_lines, run_id, simulated.fills)
         trades = aside.submit(storing.trade_lines, run_id, result.trades)
         decisions = aside.submit(storing.decisions, simulated, traded)

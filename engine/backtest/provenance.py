@@ -76,10 +76,10 @@ class Origin:
             _keep_diff(session, self.tree)
 
 
-def origin() -> Origin:
+def origin(tree: WorkTree | None) -> Origin:
     """Of this installation, as its files are now."""
     return Origin(
-        work_tree(ROOT),
+        tree,
         installation.sources_hash(),
         installation.lock_hash(),
         installation.versions(),
@@ -92,7 +92,7 @@ def start_chance(seed: int) -> None:
     np.random.seed(seed)  # the generator that user code reaches without asking
 
 
-def work_tree(root: Path) -> WorkTree | None:
+def work_tree(root: Path = ROOT) -> WorkTree | None:
     """Of a checkout; None for what is no git work tree, or where git does not say."""
     if not (root / ".git").exists():
         return None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct
 
 from engine.matching import Level
 from shared.domain.market import Bar
 from shared.domain.orders import Number, OrderRequest, OrderType, Side
 
 
-@dataclass(slots=True)
-class Working:
+class Working(Struct):
     """`quantity` and `value` are what is left to trade; one of them is None. `sequence` is the order of arrival.
 
     `fees` is what it was charged; `owed` the same without a minimum.
@@ -28,7 +28,7 @@ class Working:
     revision: int = 0
     fees: Number = 0
     owed: Number = 0
-    name: str = field(init=False)
+    name: str = ""
     """The order's id in words."""
 
     def __post_init__(self) -> None:
@@ -43,8 +43,7 @@ class Working:
         return self.request.expires_at is not None and self.request.expires_at <= at
 
 
-@dataclass(slots=True)
-class Budget:
+class Budget(Struct):
     """How much may still trade at this price or in this bar (None is no limit), of `volume` that did."""
 
     left: float | None = None

@@ -17,7 +17,11 @@ from shared.domain.market import Bar
 from shared.domain.signals import Entry, Exit, Limit, Signal, Signals, Stop
 
 NAN: Final = math.nan
+
 Holdings = Callable[[], tuple[Mapping[str, float], Mapping[str, float]]]
+"""({symbol: signed quantity}, {symbol: average price}) of what is held."""
+
+_NOTHING_HELD: Final[tuple[Mapping[str, float], Mapping[str, float]]] = ({}, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,8 @@ class Evaluation:
 
     def scalar_signals(self, row: int, holdings: Holdings) -> list[Signal]:
         """What the scalar form says at one row."""
-        said = self.strategy.generate_signal(self.moment(row, holdings))
+        held = holdings()  # now: a strategy may keep a moment and look at it later
+        said = self.strategy.generate_signal(self.moment(row, lambda: held))
         if said is None:
             return []
         signals = [said] if isinstance(said, Signal) else list(_signals(said))
@@ -118,10 +123,10 @@ class Evaluation:
         return signals
 
     def moment(self, row: int, holdings: Holdings | None = None) -> Moment:
-        held, prices = holdings() if holdings else ({}, {})
-        return Moment(self.closed_at(row), row, self.columns, self._known_bars(row), held, prices)
+        """`holdings` is asked while the strategy looks at the moment, or never."""
+        return _Moment(self, row, holdings)
 
-    def _known_bars(self, row: int) -> Callable[[], Mapping[str, Bars]]:
+    def known_bars(self, row: int) -> Callable[[], Mapping[str, Bars]]:
         """Every input's bars up to the clock's row, cut only when the strategy looks at them."""
 
         def cut() -> Mapping[str, Bars]:
@@ -152,6 +157,23 @@ class Evaluation:
             return row
         now = self.bars[self.clock].closed_at[row]
         return int(np.searchsorted(self.bars[bound.key].closed_at, now, side="right")) - 1
+
+
+class _Moment(Moment):
+    """A moment that asks what is held when the strategy first looks: most never do."""
+
+    __slots__ = ("_holdings",)
+
+    def __init__(self, evaluation: Evaluation, row: int, holdings: Holdings | None) -> None:
+        self.closed_at, self.row = evaluation.closed_at(row), row
+        self._columns, self._bars = evaluation.columns, evaluation.known_bars(row)
+        self._holdings = holdings
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("held", "entry_price"):
+            raise AttributeError(name)
+        self.held, self.entry_price = self._holdings() if self._holdings else _NOTHING_HELD
+        return getattr(self, name)
 
 
 def traded_inputs(inputs: Iterable[BoundInput]) -> list[BoundInput]:

@@ -138,6 +138,11 @@ class Acknowledged(Struct, frozen=True):
     stop_price: float | None = None
     limit_price: float | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """It is there, as it was sent: most say no more."""
+        return self.quantity is None and self.stop_price is None and self.limit_price is None
+
 
 class Triggered(Struct, frozen=True):
     """Its stop price was reached: a stop limit order is a limit order from here on."""
@@ -356,6 +361,10 @@ def advance(order: Order, event: OrderEvent) -> Order:
         )
     if isinstance(event, Submitted | Held):  # the first news of an order: nothing has traded
         return replace(order, state=state)
+    if isinstance(event, Acknowledged) and order.state is _S.SUBMITTED and event.is_plain:
+        # nothing else was heard before
+        venue_id = event.venue_order_id or order.venue_order_id
+        return replace(order, state=state, venue_order_id=venue_id)
     changes = _heard(order, event)
     _settle(order, changes, state, event)
     return replace(order, **changes) if changes else order

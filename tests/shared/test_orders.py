@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from uuid import uuid4
+from uuid import RFC_4122, UUID, uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.identity import client_order_id, decision_id
+from shared.domain.identity import RESEARCH_ACCOUNT, client_order_id, decision_id
 from shared.domain.orders import (
     DONE,
     NEXT,
@@ -185,3 +185,23 @@ def test_ids_are_what_the_decision_was():
         client_order_id(9, 2, 3, NOON, "entry"), decision_id(1, 2, 3, NOON, "signal"), same[0],
     }  # fmt: skip
     assert len(others) == 5
+
+
+@pytest.mark.parametrize("year", [1962, 1970, 2026, 2200])
+def test_ids_of_research_are_as_different_and_sound(year):
+    """IBM's prices begin in 1962."""
+    legs = ("entry", "exit", "stop_loss", "take_profit", "time_exit.exit", "liquidation.exit")
+    first = NOON.replace(year=year)
+    ids = {
+        maker(RESEARCH_ACCOUNT, strategy, instrument, first + timedelta(microseconds=m), name)
+        for maker, names in ((client_order_id, legs), (decision_id, ("signal", "time_exit")))
+        for name in names
+        for strategy in (1, 2)
+        for instrument in (1, 2, 40_000)
+        for m in (0, 1, 60_000_000)
+    }
+    assert len(ids) == (6 + 2) * 2 * 3 * 3
+    for one in ids:
+        assert UUID(str(one)) == one
+        assert (one.version, one.variant) == (8, RFC_4122)
+    assert decision_id(RESEARCH_ACCOUNT, 1, 2, first, "signal") in ids
