@@ -47,6 +47,7 @@ from shared.domain.identity import BY_HAND, decision_id
 from shared.domain.instruments import Instrument
 from shared.domain.market import Bar
 from shared.domain.orders import (
+    DONE,
     Fill,
     ImpossibleEvent,
     Leg,
@@ -187,10 +188,12 @@ class TradingCore:
     def _age(self, run: StrategyRun, at: datetime, actions: list[Action]) -> None:
         """Positions grow one bar older; those past their time leave."""
         for bound in run.traded:
-            standing = run.standings[bound.instrument_id]
-            position = self.portfolio.position(run.id, bound.instrument_id)
-            if position.is_flat or position.opened_at is None or position.opened_at >= at:
+            position = self.portfolio.positions.get((run.id, bound.instrument_id))
+            if position is None or position.is_flat:
                 continue
+            if position.opened_at is None or position.opened_at >= at:
+                continue
+            standing = run.standings[bound.instrument_id]
             standing.age += 1
             if standing.time_exit and standing.age >= standing.time_exit:
                 standing.time_exit = 0
@@ -585,7 +588,7 @@ class TradingCore:
             return [Broken(order_id, str(error))]
         if after is before:
             return []
-        was_done, is_done = before.is_done, after.is_done
+        was_done, is_done = before.state in DONE, after.state in DONE
         if was_done and is_done:
             self._ended[order_id] = after
         else:

@@ -179,7 +179,7 @@ def _away(exit_: StopLoss | TakeProfit | TrailingStop, name: str) -> float | Non
 
 def _order_id(origin: Origin, instrument: Instrument, leg: Leg) -> UUID:
     """One moment may hold a signal, a time exit and a flatten: each has orders of its own."""
-    name = leg.value if origin.kind == "signal" else f"{origin.kind}.{leg.value}"
+    name = leg if origin.kind == "signal" else f"{origin.kind}.{leg}"
     return client_order_id(origin.account_id, origin.strategy_id, instrument.id, origin.at, name)
 
 

@@ -684,8 +684,10 @@ class PaperBroker:
 
     def _resize_protection(self, parent: OrderRequest, at: datetime) -> Iterator[Told]:
         """More of an entry filled: the legs that its first fill woke protect that too."""
+        if parent.instrument_id not in self._working:
+            return
         held = abs(self._funds.held_by(parent.strategy_id, parent.instrument_id))
-        for working in list(self._working.get(parent.instrument_id, {}).values()):
+        for working in list(self._working[parent.instrument_id].values()):
             request = working.request
             if request.parent_id != parent.client_order_id or not request.leg.is_protective:
                 continue

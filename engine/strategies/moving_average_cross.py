@@ -36,5 +36,6 @@ class MovingAverageCross(BaseStrategy):
         return Signals(target)
 
     def because(self, now):
-        above = "above" if now["short"] > now["long"] else "not above"
-        return f"short average {now['short']:.6g} {above} long average {now['long']:.6g}"
+        short, long = now["short"], now["long"]
+        above = "above" if short > long else "not above"
+        return f"short average {short:.6g} {above} long average {long:.6g}"

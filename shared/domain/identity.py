@@ -13,6 +13,7 @@ _NAMESPACE: Final = sha1(UUID("8c3f5a52-6d0e-5a0c-9b1e-6f1a2d4c7e90").bytes, use
 _CLEARED: Final = ~(0xF000 << 64 | 0xC000 << 48)
 _VERSION_5: Final = 5 << 76 | 0x8000 << 48
 _VERSION_8: Final = 8 << 76 | 0x8000 << 48
+_NOT_ASKED: Final = SafeUUID.unknown
 _LOW: Final = (1 << 62) - 1
 _56_BITS: Final = (1 << 56) - 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -36,7 +37,7 @@ def _uuid(number: int) -> UUID:
     """What UUID(int=number) does for a number that is known to fit."""
     found = object.__new__(UUID)
     object.__setattr__(found, "int", number)
-    object.__setattr__(found, "is_safe", SafeUUID.unknown)
+    object.__setattr__(found, "is_safe", _NOT_ASKED)
     return found
 
 
