@@ -57,7 +57,7 @@ def _modules(folders: list[str]) -> Iterator[tuple[str, int, int]]:
                 if entry.name.endswith(".py"):
                     stat = entry.stat()
                     yield entry.path, stat.st_mtime_ns, stat.st_size
-                elif entry.is_dir():
+                elif entry.name != "__pycache__" and entry.is_dir():
                     folders.append(entry.path)
 
 

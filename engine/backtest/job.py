@@ -495,5 +495,7 @@ def _store(
 def _closes(specification: Specification, times: Any) -> Any:
     """The clock's close as it was known at each moment."""
     bars = specification.bars[next(b.key for b in specification.inputs if b.trades)]
+    if np.array_equal(times, bars.closed_at):
+        return bars.close.astype("<f8")
     rows = np.searchsorted(bars.closed_at, times, side="right") - 1
     return np.where(rows >= 0, bars.close[np.maximum(rows, 0)], np.nan).astype("<f8")
