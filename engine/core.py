@@ -38,7 +38,8 @@ from engine.exposure import Exposure
 from engine.indicators import Column
 from engine.intents import NotYetKnown, Origin, intents_of, said, time_exit_of
 from engine.portfolio import Portfolio
-from engine.risk.rules import Proposal, RiskPolicy, annual_volatility
+from engine.risk.rules import Proposal, RiskPolicy
+from engine.risk.volatility import annual_volatility
 from engine.sizing import Facts, Sized, size, wanted_exposure
 from engine.standing import NAN, Standing, StrategyRun
 from engine.strategies.evaluation import BoundInput

@@ -26,6 +26,7 @@ from engine.costs import Costs
 from engine.margin import Margin
 from engine.matching import Intrabar, Matching
 from engine.risk.rules import OFF, RiskPolicy
+from engine.risk.volatility import annual_volatility
 from engine.strategies.base import BaseStrategy, Moment
 from engine.strategies.evaluation import BoundInput
 from engine.sweeping.evaluation import evaluate
@@ -179,11 +180,20 @@ def _searches() -> None:
     assert not found.error, found.error
 
 
+def _rules() -> None:
+    """By kernel, and as the core asks them."""
+    _run(Protected, policy=RiskPolicy())
+    closes = made_bars(1).close.copy()
+    for is_read_only in (False, True):  # a live window, bars out of their file
+        closes.flags.writeable = not is_read_only
+        annual_volatility(closes[-21:], 20, 365.0)
+
+
 STEPS: Final[dict[str, Callable[[], None]]] = {
     "indicators": _indicators,
     "runs of one instrument": lambda: _run(Crossing),
     "stops, targets and limits": lambda: _run(Protected),
-    "risk rules": lambda: _run(Protected, policy=RiskPolicy()),
+    "risk rules": _rules,
     "margin": _with_margin,
     "several instruments": lambda: _run(Protected, 2),
     "strategies asked bar by bar": lambda: _run(Asked),

@@ -15,7 +15,7 @@ from engine import catalogue
 from engine.bars import SECOND, Bars, instant, nanoseconds
 from engine.core import FAILURES
 from engine.narrator import stopped_at_error
-from engine.risk.rules import annual_volatility
+from engine.risk.volatility import annual_volatility
 from engine.sizing import Sizing, wanted_exposure
 from engine.strategies.base import BaseStrategy, Input
 from engine.strategies.evaluation import BoundInput, Evaluation, needed_rows

@@ -16,6 +16,7 @@ import numpy as np
 from msgspec import Struct
 
 from engine.indicators import Column
+from engine.risk.volatility import annual_volatility
 from shared.domain.decisions import Check
 
 
@@ -258,15 +259,3 @@ def _setting(where: str, raw: Any, default: Any) -> Any:
     if not 0 < number <= 100 or not math.isfinite(number):
         raise BadPolicy(f"{where}: {raw!r} must be above 0 (0.05 is 5 %)")
     return number
-
-
-def annual_volatility(closes: Column, window: int, bars_per_year: float) -> float | None:
-    """Sample deviation of the last `window` log returns, annualised; None with fewer returns."""
-    if len(closes) < window + 1:
-        return None
-    logs = np.log(closes[-window - 1 :])
-    returns = logs[1:] - logs[:-1]
-    away = (
-        returns - np.add.reduce(returns) / window
-    )  # np.std asks ten times as long about twenty numbers
-    return math.sqrt(float(away.dot(away)) / (window - 1) * bars_per_year)

@@ -14,9 +14,9 @@ from engine.risk.rules import (
     Proposal,
     RiskPolicy,
     Volatility,
-    annual_volatility,
     policy_from,
 )
+from engine.risk.volatility import annual_volatility
 
 CLOSES = np.exp(np.cumsum(np.tile([0.01, -0.01], 20)))
 
