@@ -100,11 +100,10 @@ def settle(
 ) -> None:
     """Carry actions out, and what follows from them; every release is granted at once."""
     for action in actions:
-        kind: type = type(action)
-        if kind is OrderMoved:
-            record.count(action.order, action.event)  # type: ignore[union-attr]
-        elif kind is Booked:
-            record.book(action)  # type: ignore[arg-type]
+        if isinstance(action, OrderMoved):
+            record.count(action.order, action.event)
+        elif isinstance(action, Booked):
+            record.book(action)
         elif isinstance(action, Decide):
             decision = action.decision
             record.decisions.append(decision)
