@@ -594,7 +594,7 @@ class TradingCore:
             self._ended[order_id] = after
         else:
             if was_done:  # it lives again: an amendment heard late asked for more
-                del self._ended[order_id]
+                self._ended.pop(order_id, None)
             self.orders[order_id] = after
         actions: list[Action] = [OrderMoved(after, event)]
         if isinstance(event, Fill):
