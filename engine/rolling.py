@@ -172,6 +172,13 @@ def _added(total: Any, part: Any, count: int) -> None:
 
 
 @compiled
+def _copied(out: Any, part: Any, count: int) -> None:
+    """Not by a slice: numba would compile words for the case that the lengths differ, which takes seconds."""
+    for j in range(count):
+        out[j] = part[j]
+
+
+@compiled
 def _divided(out: Any, part: Any, count: int, by: float) -> None:
     for j in range(count):
         out[j] = part[j] / by
@@ -201,7 +208,7 @@ def _sums(values: Any, window: int, by: float, out: Any) -> None:
                 if covered + width == window:
                     break
                 if covered == 0:
-                    total[:rows] = part[at : at + rows]
+                    _copied(total, part[at:], rows)
                 else:
                     _added(total, part[at:], rows)
                 covered += width
@@ -260,15 +267,15 @@ def _moments(values: Any, window: int, means: Any, deviations: Any) -> None:
         end = min(start + _BLOCK, n)
         first, rows = start - window + 1, end - start
         count = end - first
-        sums[:count] = values[first:end]
+        _copied(sums, values[first:], count)
         squares[:count] = 0.0
         covered, width = 0, 1
         while True:
             if window & width:
                 at = window - 1 - covered
                 if covered == 0:
-                    total[:rows] = sums[at : at + rows]
-                    square[:rows] = squares[at : at + rows]
+                    _copied(total, sums[at:], rows)
+                    _copied(square, squares[at:], rows)
                 else:
                     _appended(total, square, sums[at:], squares[at:], covered, width, rows)
                 covered += width

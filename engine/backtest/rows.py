@@ -16,6 +16,19 @@ _SOON: Final = 16
 
 
 @compiled
+def _searched(times: Instants, at: int) -> int:
+    """The first row later than `at`."""
+    low, high = 0, len(times)
+    while low < high:
+        middle = (low + high) // 2
+        if times[middle] <= at:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@compiled
 def rows_after(times: Instants, moments: Instants) -> npt.NDArray[np.int64]:
     """int64[moments]: the first row later than each, the number of rows where none is.
 
@@ -32,7 +45,7 @@ def rows_after(times: Instants, moments: Instants) -> npt.NDArray[np.int64]:
         at = moments[i]
         guess = known_row + 1 + int((at - known_at) * rate + 1e-6)
         if not (0 < guess < count and times[guess] > at >= times[guess - 1]):
-            guess = int(np.searchsorted(times, at, side="right"))
+            guess = _searched(times, at)
             if guess > 0:
                 known_row, known_at = guess - 1, times[guess - 1]
         found[i] = guess

@@ -131,7 +131,9 @@ def _parted(
             if entered - left <= _DUST * most:
                 pnl = sign * (got - paid) - fees
                 told = (entered, paid / entered, got / left, fees, pnl, pnl / paid, worst, best)
-                first[count], last[count], amounts[:, count] = begun, i, told
+                first[count], last[count] = begun, i
+                for k in range(8):
+                    amounts[k, count] = told[k]
                 count, begun = count + 1, -1
         if rest > 0:
             if begun < 0:
@@ -145,7 +147,9 @@ def _parted(
     if begun >= 0:
         pnl = sign * (got + (entered - left) * last_close - paid) - fees
         told = (entered, paid / entered, np.nan, fees, pnl, pnl / paid, worst, best)
-        first[count], last[count], amounts[:, count] = begun, -1, told
+        first[count], last[count] = begun, -1
+        for k in range(8):
+            amounts[k, count] = told[k]
         count += 1
     return first[:count], last[:count], amounts[:, :count]
 
