@@ -47,9 +47,10 @@ def script() -> NoReturn:
     if not any(one.is_alive() and not one.daemon for one in working):
         # Everything is done and written: taking a large process apart piece by piece helps nobody.
         atexit._run_exitfuncs()
-        with suppress(OSError):  # what cannot be written is told by the usual way out
-            sys.stdout.flush()
-            sys.stderr.flush()
+        with suppress(OSError, ValueError):  # what cannot be written is told by the usual way out
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:  # it was closed before we began
+                    stream.flush()
             os._exit(code)
     sys.exit(code)
 

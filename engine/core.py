@@ -183,7 +183,9 @@ class TradingCore:
             return False
         held = float(self.portfolio.held_by(run.id, bound.instrument_id))
         volatility = self._volatility(run, bound) if run.sizing.method == "volatility" else None
-        wanted = wanted_exposure(target, run.sizing, equity, mark, volatility)
+        wanted = wanted_exposure(
+            target, run.sizing, equity, mark, volatility, self.portfolio.margin
+        )
         return wanted is not None and abs(held * mark / equity - wanted) > band
 
     def _age(self, run: StrategyRun, at: datetime, actions: list[Action]) -> None:

@@ -124,7 +124,7 @@ def time_exit_of(exits: Sequence[Exit]) -> int:
 
 def said(words: object) -> str:
     """A strategy's own words, as a row can hold them."""
-    if not words and (words is None or words == ""):
+    if words is None:
         return ""
     text = str(words)
     if text.isascii() and "\0" not in text:

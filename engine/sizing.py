@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from engine.margin import Margin
 from shared.domain.decisions import Step
 from shared.domain.instruments import Instrument
 
@@ -201,16 +202,30 @@ def _wanted_value(target: float, sizing: Sizing, facts: Facts, steps: list[Step]
 
 
 def wanted_exposure(
-    target: float, sizing: Sizing, equity: float, price: float, volatility: float | None
+    target: float,
+    sizing: Sizing,
+    equity: float,
+    price: float,
+    volatility: float | None,
+    margin: Margin,
 ) -> float | None:
-    """The signed value of the position wanted, as a fraction of equity; None when it cannot be known."""
+    """The signed value of the position wanted, as a fraction of equity; None when it cannot be known.
+
+    At most what the account can hold: a band around more would be left for ever.
+    """
     if sizing.method == "quantity":
-        return target * sizing.quantity * price / equity
-    if sizing.method == "value":
-        return target * sizing.value / equity
-    if sizing.method == "volatility":
-        return target * min(1.0, sizing.annual_volatility / volatility) if volatility else None
-    return target * sizing.fraction
+        wanted = target * sizing.quantity * price / equity
+    elif sizing.method == "value":
+        wanted = target * sizing.value / equity
+    elif sizing.method == "volatility":
+        if not volatility:
+            return None
+        wanted = target * min(1.0, sizing.annual_volatility / volatility)
+    else:
+        wanted = target * sizing.fraction
+    if not margin.enabled:
+        return max(0.0, min(wanted, 1.0))
+    return max(-margin.leverage, min(wanted, margin.leverage))
 
 
 def _affordable(added: float, closes: float, facts: Facts, steps: list[Step]) -> float:

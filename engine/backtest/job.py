@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
@@ -92,6 +92,7 @@ def run(request: BacktestRequest, work: Work) -> dict[str, Any]:
 def _run(request: BacktestRequest, work: Work, aside: Executor) -> dict[str, Any]:
     started = time.monotonic()
     tree = aside.submit(provenance.work_tree)  # git answers meanwhile
+    origin = provenance.origin()  # before the run: the files may change while it goes on
     work.progress(0.0, "reading bars")
     with work.sessions() as session:
         series_content.one_moment(session)  # bars and their hash belong together
@@ -116,7 +117,7 @@ def _run(request: BacktestRequest, work: Work, aside: Executor) -> dict[str, Any
         work.hold(session)
         row = _run_row(request, asked, data.result(), simulated, result, bars, elapsed, work)
         row.gate = gate
-        provenance.origin(tree.result()).record(session, row, request)
+        replace(origin, tree=tree.result()).record(session, row, request)
         session.add(row)
         session.flush()
         _store(session, row.id, asked, simulated, result)

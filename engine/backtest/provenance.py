@@ -76,10 +76,10 @@ class Origin:
             _keep_diff(session, self.tree)
 
 
-def origin(tree: WorkTree | None) -> Origin:
-    """Of this installation, as its files are now."""
+def origin() -> Origin:
+    """Of this installation, as its files are now. Git has not been asked."""
     return Origin(
-        tree,
+        None,
         installation.sources_hash(),
         installation.lock_hash(),
         installation.versions(),

@@ -75,7 +75,7 @@ def _trades_of(fills: Fills, bars: Bars) -> Trades:
     exit_at = np.where(is_open, NEVER, fills.at[last])
     ends = np.stack((entry_at, np.where(is_open, LATEST, exit_at)), axis=1)
     rows = rows_after(bars.closed_at, ends.ravel()).reshape(-1, 2)
-    mae, mfe = _moved(rows, sign, entry_price, worst, best, bars.low, bars.high)
+    mae, mfe = _moved(rows, sign, entry_price, worst, best, *_side_by_side(bars.low, bars.high))
     return Trades(
         instrument=fills.instrument[first],
         side=sign,
@@ -98,6 +98,11 @@ def _trades_of(fills: Fills, bars: Bars) -> Trades:
 
 _ENDS: Final = np.array([_EXIT if leg == _ENTRY else leg for leg in range(len(LEGS))])
 """By the last leg: turning round is leaving by the strategy's own wish, though the order was an entry."""
+
+
+def _side_by_side(*columns: Prices) -> Iterator[Prices]:
+    """Columns whose numbers lie one behind the other, for code that reads them by address."""
+    return (np.ascontiguousarray(column) for column in columns)
 
 
 # Compiled ---------------------------------------------------------------------------------------

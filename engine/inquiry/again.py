@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from engine import catalogue
 from engine.bars import SECOND, Bars, instant, nanoseconds
 from engine.core import FAILURES
+from engine.margin import Margin
 from engine.narrator import stopped_at_error
 from engine.risk.volatility import annual_volatility
 from engine.sizing import Sizing, wanted_exposure
@@ -28,6 +29,7 @@ from engine.why_facts import (
 from shared.domain.instruments import Instrument
 from shared.domain.market import interval_text
 
+NO_MARGIN: Final = Margin()
 PICTURED: Final = 90
 """Bars before the moment of which features are told, for the picture."""
 
@@ -125,7 +127,8 @@ def signal_of(
     instrument: Instrument,
     held: float,
     standing: float,
-    worth: float | None,
+    worth: float | None = None,
+    margin: Margin = NO_MARGIN,
 ) -> SignalFacts | None:
     """What the strategy says at the moment and said at the one before."""
     if not seen.has_bar:
@@ -150,7 +153,7 @@ def signal_of(
         exposure = held * bar.close / worth
         if not math.isnan(now):
             volatility = _volatility(evaluation, subject.sizing, bound, instrument, seen.row)
-            wanted = wanted_exposure(now, subject.sizing, worth, bar.close, volatility)
+            wanted = wanted_exposure(now, subject.sizing, worth, bar.close, volatility, margin)
     return SignalFacts(
         target=now,
         before=before,

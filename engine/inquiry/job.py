@@ -21,6 +21,7 @@ from engine.inquiry.market import bar_at, inputs_at, live_bars, span
 from engine.inquiry.records import StrategyRecords, standing_of
 from engine.inquiry.runs import RunRecords
 from engine.journal import plain
+from engine.margin import Margin
 from engine.risk.rules import BadPolicy, policy_from
 from engine.sizing import BadSizing, Sizing
 from engine.strategies.evaluation import BoundInput
@@ -109,7 +110,8 @@ def of_strategy(session: Session, request: WhyRequest, at: datetime) -> Found:
     decision, earlier = own.pick(decisions), own.earlier(seen.moment)
     standing = standing_of(decision, earlier, held)
     use = own.worth(row.allocation, seen.moment)
-    signal = signal_of(subject, seen, as_instrument(instrument), held, standing, use)
+    margin = Margin.from_json(account.margin)
+    signal = signal_of(subject, seen, as_instrument(instrument), held, standing, use, margin)
     facts = Facts(
         name=row.name,
         symbol=instrument.symbol,
@@ -204,7 +206,7 @@ def of_run(session: Session, request: WhyRequest, at: datetime) -> Found:
         held=held,
         bar=bar_at(session, seen, instrument, at),
         inputs=inputs_at(subject, seen),
-        signal=signal_of(subject, seen, as_instrument(instrument), held, standing, None),
+        signal=signal_of(subject, seen, as_instrument(instrument), held, standing),
         decision=decision,
         earlier=earlier,
         fills=() if decision else own.fills(seen.moment - span(seen.interval), seen.moment),

@@ -111,6 +111,7 @@ class Evaluation:
         if said is None:
             return []
         signals = [said] if isinstance(said, Signal) else list(_signals(said))
+        signals = [_in_python(signal) for signal in signals]
         known = {bound.symbol for bound in self.traded}
         for signal in signals:
             if signal.instrument not in known:
@@ -183,6 +184,18 @@ def traded_inputs(inputs: Iterable[BoundInput]) -> list[BoundInput]:
         if bound.trades:
             first.setdefault(bound.instrument_id, bound)
     return [first[instrument_id] for instrument_id in sorted(first)]
+
+
+def _in_python(signal: Signal) -> Signal:
+    """With a target of Python's own: numpy's would go on into orders, rows and JSON."""
+    if signal.target is None or type(signal.target) is float:
+        return signal
+    try:
+        return signal._replace(target=float(signal.target))
+    except (TypeError, ValueError):
+        raise BadSignal(
+            f"signal for {signal.instrument}: target {signal.target!r} is no number"
+        ) from None
 
 
 def _signals(said: Iterable[Any]) -> Iterable[Signal]:

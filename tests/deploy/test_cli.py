@@ -105,6 +105,15 @@ def test_a_process_is_left_with_everything_said_and_done(works, said):
     assert (done.returncode, done.stdout, done.stderr) == (7, said, "")
 
 
+def test_a_process_that_nobody_listens_to_ends_as_it_should():
+    code = LEAVING.format(works=False).replace("print(", "(lambda *a, **k: None)(")
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, code],
+        cwd=ROOT, stderr=subprocess.PIPE, timeout=30,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (7, b"")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_what_cannot_be_written_is_no_success():
     with open("/dev/full", "w") as full:

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from engine.actions import Decide
+from engine.backtest import storing
+from engine.backtest.simulation import through_core
+from engine.backtest.specification import run
 from engine.costs import Costs
 from engine.indicators import sma
-from engine.risk.rules import OFF, MaxDrawdown, PositionSize
+from engine.risk.rules import OFF, MaxDrawdown, PositionSize, RiskPolicy
 from engine.sizing import Sizing
 from engine.standing import Standing
 from engine.strategies.base import BaseStrategy, param, series
@@ -30,6 +33,7 @@ from shared.domain.signals import (
     TimeExit,
     TrailingStop,
 )
+from shared.domain.told import Told
 from tests.builders import (
     START,
     a_bound_input,
@@ -38,7 +42,7 @@ from tests.builders import (
     ohlc,
     strategy_type,
 )
-from tests.engine.scripts import MINUTE, N, a_run, fills, outcomes, scripted
+from tests.engine.scripts import MINUTE, N, a_run, a_specification, fills, outcomes, scripted
 
 FLAT = bars_of([100.0] * 12, spread=0.001)
 RISING = bars_of(np.arange(100.0, 112.0), spread=0.001)
@@ -200,6 +204,38 @@ class Scalar(BaseStrategy):
         self.state["fills"] = self.state.get("fills", 0) + 1
 
 
+class Numpys(Scalar):
+    """What numpy works out, as it is; and words that are no words."""
+
+    def generate_signal(self, now):
+        said = super().generate_signal(now)
+        return said and said._replace(target=np.float64(said.target), tag=np.array(["a", "b"]))
+
+    def because(self, now):
+        return np.array([now["short"], now["long"]])
+
+
+def test_numbers_of_numpy_are_traded_told_and_kept_as_pythons_own():
+    bars = a_market(400, 5)
+    given = a_specification(Numpys, bars, policy=RiskPolicy())
+    kept = through_core(given)
+    assert fills(run(given)) == fills(a_run(Scalar, bars, policy=RiskPolicy()))
+    assert {type(decision.target) for decision in kept.told} == {float}
+    assert kept.told[0].tag == "['a' 'b']"
+    stored = Told(storing.decisions(kept, [1])["told"])
+    assert [stored.row(n).target for n in range(len(stored))] == [d.target for d in kept.told]
+
+
+@pytest.mark.parametrize("target", ["much", [1.0], np.array([1.0, 0.0])])
+def test_a_target_that_is_no_number_is_told_with_its_value(target):
+    class NoNumber(BaseStrategy):
+        def generate_signal(self, now):
+            return Signal("X1", target)
+
+    with pytest.raises(BadSignal, match=r"signal for X1: target .* is no number"):
+        a_run(NoNumber, FLAT)
+
+
 def test_scalar_and_array_form_of_one_rule_trade_the_same():
     bars = a_market(400, 5)
     scalar = a_run(Scalar, bars)
@@ -308,6 +344,18 @@ def test_a_band_is_around_what_the_sizing_wants(sizing, sides):
     found = a_run(scripted([1] * 8), bars, sizing=sizing, capital=100_000.0)
     assert [f[0] for f in fills(found)] == sides
     assert len(found.record.decisions) == len(sides)
+
+
+def test_a_band_around_more_than_the_account_can_hold_is_not_left_for_ever():
+    bars = bars_of([100.0] * 5 + [80.0] * 40, spread=0.001)
+    for sizing in (
+        Sizing("value", value=1_000, band=0.05),
+        Sizing("quantity", quantity=20, band=0.05),
+    ):
+        found = a_run(scripted([1] * 45), bars, sizing=sizing, capital=1_000.0, costs=Costs(0.001))
+        assert len(found.record.decisions) == 1
+    short = a_run(scripted([-0.5] * 12), FLAT, sizing=Sizing("fraction", band=0.05))
+    assert len(short.record.decisions) == 1
 
 
 def test_a_band_around_a_volatility_is_left_when_the_volatility_has_changed():

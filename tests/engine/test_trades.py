@@ -61,6 +61,18 @@ def test_a_trade_says_what_it_earned_after_fees_and_how_long_it_took():
     assert not trade.is_open
 
 
+def test_excursions_are_those_of_columns_that_do_not_lie_in_one_piece():
+    minutes = np.arange(30)
+    low, high = 100.0 - minutes % 7, 100.0 + minutes % 5
+    whole = bars_of(low=low, high=high)
+    apart = bars_of(low=np.repeat(low, 2)[::2], high=np.stack([high, low], axis=1)[:, 0])
+    assert not apart.high.flags.c_contiguous
+    fills = columns([bought(3), sold(20)])
+    found = [round_trips(fills, {1: bars}) for bars in (whole, apart)]
+    assert (found[0].mae[0], found[0].mfe[0]) == (found[1].mae[0], found[1].mfe[0])
+    assert found[0].mae[0] == pytest.approx(0.06)
+
+
 def test_a_short_earns_when_the_price_falls():
     (trade,) = trips([sold(0, price=100.0, leg="entry"), bought(1, price=90.0)])
     assert (trade.side, trade.pnl, trade.return_fraction) == ("short", 10, 0.1)

@@ -10,6 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
 
+from deploy.processes import wait_until
 from shared import bus
 from shared.db.console import UserRow
 from shared.db.schema import metadata
@@ -43,8 +44,16 @@ def module_app(module_settings: Settings) -> Iterator[Flask]:
     made = create_app(module_settings)
     yield made
     with made.app_context():
+        # A browser that was closed may have left a request behind, which ends with its connection.
+        wait_until(lambda: in_use(db.engine) == 0, 10)
         db.engine.dispose()
     made.extensions["seraphim-redis"].close()
+
+
+def in_use(engine: sa.Engine) -> int:
+    """Connections that are out of the pool."""
+    assert isinstance(engine.pool, sa.QueuePool)
+    return engine.pool.checkedout()
 
 
 @pytest.fixture

@@ -472,13 +472,16 @@ def left_band(a: Any, s: Any, books: Any, orders: Any, places: Any, i: int,
 @compiled
 def wanted_exposure(s: Any, book: Any, places: Any, i: int, target: float, equity: float) -> float:
     """`wanted_exposure`, NaN when it cannot be known."""
+    wanted = target * s.fraction
     if s.method == QUANTITY:
-        return target * s.units * book.mark / equity
-    if s.method == VALUE:
-        return target * s.amount / equity
-    if s.method == VOLATILITY:
+        wanted = target * s.units * book.mark / equity
+    elif s.method == VALUE:
+        wanted = target * s.amount / equity
+    elif s.method == VOLATILITY:
         found = volatility_of(book, places, i, s.volatility_window)
         if np.isnan(found) or found == 0:
             return np.nan
-        return target * min(1.0, s.annual_volatility / found)
-    return target * s.fraction
+        wanted = target * min(1.0, s.annual_volatility / found)
+    if not s.margin:
+        return max(0.0, min(wanted, 1.0))
+    return max(-s.leverage, min(wanted, s.leverage))

@@ -153,7 +153,13 @@ class Walk:
 def walk(curve: Curve) -> Walk:
     """At least one mark."""
     return Walk(
-        *_walk(curve.times, curve.equity, curve.exposure, curve.started_at, curve.capital),
+        *_walk(
+            curve.times,
+            np.ascontiguousarray(curve.equity),  # read by address
+            np.ascontiguousarray(curve.exposure),
+            curve.started_at,
+            curve.capital,
+        ),
     )
 
 
