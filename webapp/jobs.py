@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -29,6 +30,9 @@ STATES: Final = {
     "open": ("Under way", ("queued", "running")),
     "failed": ("Failed", ("failed",)),
 }
+ON_THE_WAY: Final = timedelta(seconds=5)
+"""What a page may take to get to its reader."""
+
 ENDED: Final = {
     "done": "This job is done already.",
     "failed": "This job has failed already.",
@@ -84,9 +88,18 @@ def job_list() -> JobList:
 
 @bp.get("/<uuid:job_id>")
 @auth.viewer
-def detail(job_id: UUID) -> str:
+def detail(job_id: UUID) -> AnyResponse | str:
     """One job. With `?follow=1` the page goes on to the result once there is one."""
-    return render_template("jobs/detail.html", **state_of(_job(job_id)))
+    job = _job(job_id)
+    if request.args.get("follow") and (link := _just_made(job)):
+        return redirect(link, code=303)
+    return render_template("jobs/detail.html", **state_of(job))
+
+
+def _just_made(job: JobRow) -> str:
+    """The result of a job that ended while its page was on the way; who comes back later wants the job."""
+    is_new = job.finished_at is not None and datetime.now(UTC) - job.finished_at < ON_THE_WAY
+    return workers.link_of(job) if job.state == "done" and is_new else ""
 
 
 @bp.get("/<uuid:job_id>/state")

@@ -1,6 +1,6 @@
 """Jobs: one partial in three states, found again, called off."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -81,6 +81,21 @@ def test_following_a_job_ends_at_what_it_made(trader, rows):
     answer = trader.get(f"/jobs/{job.id}/state?follow=1", headers=PARTIAL)
     assert answer.headers["HX-Redirect"] == "/research/runs/7"
     assert "HX-Redirect" not in trader.get(f"/jobs/{job.id}/state", headers=PARTIAL).headers
+
+
+@pytest.mark.parametrize(
+    ("follow", "seconds", "leads"),
+    [("?follow=1", 0, True), ("?follow=1", 60, False), ("", 0, False)],
+)
+def test_a_job_that_ended_while_its_page_was_on_the_way_is_followed_too(
+    trader, rows, follow, seconds, leads
+):
+    ended = datetime.now(UTC) - timedelta(seconds=seconds)
+    job = a_job(rows, state="done", result={"link": "/research/runs/7"}, finished_at=ended)
+    answer = trader.get(f"/jobs/{job.id}{follow}")
+    assert (answer.status_code, answer.location) == (
+        (303, "/research/runs/7") if leads else (200, None)
+    )
 
 
 def test_a_link_that_leads_off_this_site_is_not_followed(trader, rows):
