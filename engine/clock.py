@@ -26,7 +26,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from engine import lists_due, lot_keeping, quality_due
 from engine.jobs import lose
-from engine.sweeping import due as sweeps_due
+from engine.sweeping.due import keep_going as keep_sweeps_going
 from shared import bus, queueing
 from shared.db.backtests import JobAttemptRow, JobRow
 from shared.db.sessions import make_sessions
@@ -94,7 +94,7 @@ class Clock:
             if active:
                 give_up_silent(session, self._client)
                 wake_forgotten(session, self._client)
-                sweeps_due.keep_going(session, self._client)
+                keep_sweeps_going(session, self._client)
                 self._tidy(session)
                 lot_keeping.keep(session)
                 self._look_over(session)

@@ -102,8 +102,8 @@ class Kept:
         return {name: int(count) for name, count in zip(OUTCOMES, counts, strict=True) if count}
 
     def row(self, index: int) -> DecidedRow:
-        """The decision at `index` (its number is one more), in words."""
-        raise NotImplementedError
+        """The decision at `index` (its number is one more), in words. IndexError: here are none."""
+        raise IndexError(index)
 
 
 class Decided(Kept):
