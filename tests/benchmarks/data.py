@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
+import sqlalchemy as sa
 
+from engine import catalogue
 from engine.bars import Bars
+from engine.history import store_live_bars
+from shared.db.market import InstrumentRow, SeriesRow
+from shared.db.sessions import make_sessions
+from shared.settings import Settings
 
 MINUTE: Final = 60_000_000_000
 
@@ -42,3 +49,22 @@ def one_minute_bars(
         volume,
         np.zeros(count, bool),
     )
+
+
+def keep_bars(settings: Settings, bars: Bars) -> int:
+    """The one series of an instrument X in a database that is empty; its id."""
+    assert settings.database_url is not None
+    sessions = make_sessions(settings.database_url)
+    with sessions() as session:
+        catalogue.sync(session.connection(), settings.strategies_folder)
+        row = InstrumentRow(
+            venue="import", symbol="X", base_asset="X", quote_asset="USD", calendar="24/7"
+        )
+        session.add(row)
+        session.flush()
+        own = replace(bars, instrument_id=row.id)
+        store_live_bars(session.connection(), own, source="import", simulated=False)
+        session.commit()
+        series_id = session.scalars(sa.select(SeriesRow.id)).one()
+    sessions.kw["bind"].dispose()
+    return series_id

@@ -14,29 +14,25 @@ from typing import Any, Final
 from unittest.mock import patch
 from uuid import uuid4
 
-import sqlalchemy as sa
-
 from deploy.embedded import using
 from deploy.schema import migrate
-from engine import catalogue
 from engine.backtest import job as backtest_job
 from engine.backtest.simulation import through_core
 from engine.backtest.specification import Specification, run
 from engine.bars import Bars
 from engine.costs import Costs
-from engine.history import series_bars, store_live_bars
+from engine.history import series_bars
 from engine.jobs import perform
 from engine.risk.rules import OFF, RiskPolicy
 from engine.sizing import Sizing
 from engine.strategies.evaluation import BoundInput
 from engine.strategies.registry import built_in_files
 from shared.db.backtests import JobRow
-from shared.db.market import InstrumentRow
 from shared.db.sessions import make_sessions
 from shared.domain.instruments import Instrument
 from shared.jobs import BacktestRequest
 from shared.settings import Settings
-from tests.benchmarks.data import one_minute_bars
+from tests.benchmarks.data import keep_bars, one_minute_bars
 
 BARS: Final = 100_000
 REPEATS: Final = 9
@@ -105,17 +101,7 @@ def stored(bars: Bars, url: str, home: Path) -> list[tuple[str, float, str]]:
     settings = Settings.from_env({"SERAPHIM_HOME": str(home)}).with_urls(
         url, "redis://127.0.0.1:1/0"
     )
-    with sessions() as session:
-        catalogue.sync(session.connection(), settings.strategies_folder)
-        instrument = InstrumentRow(
-            venue="replay", symbol="X", base_asset="X", quote_asset="USD", calendar="24/7"
-        )
-        session.add(instrument)
-        session.flush()
-        own = replace(bars, instrument_id=instrument.id)
-        store_live_bars(session.connection(), own, source="import", simulated=False)
-        session.commit()
-        series_id = session.scalar(sa.text("SELECT id FROM series"))
+    series_id = keep_bars(settings, bars)
     request = BacktestRequest(
         "moving_average_cross", {}, {"main": {"series_id": series_id, "trades": True}},
         costs={"fee_rate": "0.001"}, sizing=RULES_ON,

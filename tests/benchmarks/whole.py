@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from html.parser import HTMLParser
 from http.cookiejar import CookieJar
 from pathlib import Path
@@ -21,12 +20,8 @@ from urllib.request import HTTPCookieProcessor, build_opener
 
 from deploy.embedded import using
 from deploy.schema import migrate
-from engine import catalogue
-from engine.history import store_live_bars
-from shared.db.market import InstrumentRow
-from shared.db.sessions import make_sessions
 from shared.settings import ROOT, Settings
-from tests.benchmarks.data import one_minute_bars
+from tests.benchmarks.data import keep_bars, one_minute_bars
 from tests.journeys.installation import Installation
 
 REPEATS: Final = 5
@@ -66,7 +61,7 @@ def command() -> Iterator[tuple[float, str]]:
         ):
             settings = Settings.from_env({"SERAPHIM_HOME": folder}).with_urls(database, redis)
             migrate(database)
-            keep_bars(settings, 1_000_000)
+            keep_bars(settings, one_minute_bars(1_000_000))
             urls = {"SERAPHIM_HOME": folder, "DATABASE_URL": database, "REDIS_URL": redis}
             for _ in range(1 + REPEATS):
                 started = time.perf_counter()
@@ -75,23 +70,6 @@ def command() -> Iterator[tuple[float, str]]:
                 )
                 took, answer = time.perf_counter() - started, json.loads(done.stdout)
                 yield took, f"{answer['engine']}, look-ahead {answer['gate']['verdict']}"
-
-
-def keep_bars(settings: Settings, count: int) -> None:
-    """One series of an instrument X."""
-    assert settings.database_url is not None
-    sessions = make_sessions(settings.database_url)
-    with sessions() as session:
-        catalogue.sync(session.connection(), settings.strategies_folder)
-        row = InstrumentRow(
-            venue="import", symbol="X", base_asset="X", quote_asset="USD", calendar="24/7"
-        )
-        session.add(row)
-        session.flush()
-        bars = replace(one_minute_bars(count), instrument_id=row.id)
-        store_live_bars(session.connection(), bars, source="import", simulated=False)
-        session.commit()
-    sessions.kw["bind"].dispose()
 
 
 # The console ------------------------------------------------------------------------------------
